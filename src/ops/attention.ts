@@ -1,0 +1,189 @@
+import { ShapeError } from '../core/errors.js';
+import { elementCount, formatType, type TensorType } from '../core/tensor.js';
+import { expectEqual, expectFloat, expectRank, type HostTensor, need, type OpDefinition } from './definition.js';
+import { stateWord } from './state.js';
+
+function expectState(op: string, type: TensorType): void {
+  if (type.dtype !== 'u32' || type.shape.length !== 1) throw new ShapeError(`${op}: the state must be u32 [words], got ${formatType(type)}`);
+}
+
+function expectCache(op: string, what: string, type: TensorType): void {
+  expectRank(op, what, type, 3);
+  if (type.dtype !== 'f32' && type.dtype !== 'f16') throw new ShapeError(`${op}: ${what} must be f32 or f16, got ${formatType(type)}`);
+}
+
+interface Extent {
+  readonly position: number;
+  readonly rows: number;
+}
+
+function extentOf(state: HostTensor): Extent {
+  return { position: state.data[stateWord.position] ?? 0, rows: state.data[stateWord.rows] ?? 0 };
+}
+
+/** y[0] = x[rows - 1], the last live row: x f32 [T, D], state, y f32 [1, D]. */
+const lastRow: OpDefinition<'lastRow'> = {
+  arity: 2,
+  type([x, state]) {
+    const input = need(x);
+    expectRank('lastRow', 'x', input, 2);
+    expectFloat('lastRow', 'x', input);
+    expectState('lastRow', need(state));
+    return { dtype: 'f32', shape: [1, input.shape[1] ?? 0] };
+  },
+  reference([x, state]) {
+    const { shape, data } = need(x);
+    const width = shape[1] ?? 0;
+    const { rows } = extentOf(need(state));
+    return data.slice((rows - 1) * width, rows * width);
+  },
+};
+
+/**
+ * Rotary position embedding. x f32 [T, H, D]; table f32 [P, R/2, 2] of (cos, sin) with R <= D, row p for position p; state. The first R elements of each head turn in
+ * pairs, the rest pass: y[a] = x[a] cos - x[b] sin, y[b] = x[a] sin + x[b] cos with (a, b) by the pairing. Row t has position `position + t`.
+ */
+const rope: OpDefinition<'rope'> = {
+  arity: 3,
+  type([x, table, state]) {
+    const [input, angles] = [need(x), need(table)];
+    expectRank('rope', 'x', input, 3);
+    expectFloat('rope', 'x', input);
+    expectRank('rope', 'the table', angles, 3);
+    expectFloat('rope', 'the table', angles);
+    expectEqual('rope', 'the last axis of the table', angles.shape[2], 2);
+    if (2 * (angles.shape[1] ?? 0) > (input.shape[2] ?? 0)) throw new ShapeError(`rope: ${formatType(angles)} turns more than the heads of ${formatType(input)}`);
+    expectState('rope', need(state));
+    return input;
+  },
+  reference([x, table, state], { pairing }) {
+    const [input, angles] = [need(x), need(table)];
+    const [heads, width, half] = [input.shape[1] ?? 0, input.shape[2] ?? 0, angles.shape[1] ?? 0];
+    const { position, rows } = extentOf(need(state));
+    const y = input.data.slice();
+    for (let t = 0; t < rows; t++) {
+      for (let head = 0; head < heads; head++) {
+        const start = (t * heads + head) * width;
+        for (let i = 0; i < half; i++) {
+          const [a, b] = pairing === 'adjacent' ? [start + 2 * i, start + 2 * i + 1] : [start + i, start + i + half];
+          const angle = ((position + t) * half + i) * 2;
+          const [cos, sin] = [angles.data[angle] ?? 1, angles.data[angle + 1] ?? 0];
+          const [xa, xb] = [input.data[a] ?? 0, input.data[b] ?? 0];
+          y[a] = xa * cos - xb * sin;
+          y[b] = xa * sin + xb * cos;
+        }
+      }
+    }
+    return y;
+  },
+};
+
+/** Updates cache [G, C, D] (f32 or f16; G KV heads, capacity C): cache[g, position + t] = x[t, g] for the live rows of x f32 [T, G, D]. Inputs: cache, x, state. */
+const cacheWrite: OpDefinition<'cacheWrite'> = {
+  arity: 3,
+  updates: 0,
+  type([cache, x, state]) {
+    const [target, input] = [need(cache), need(x)];
+    expectCache('cacheWrite', 'the cache', target);
+    expectRank('cacheWrite', 'x', input, 3);
+    expectFloat('cacheWrite', 'x', input);
+    expectEqual('cacheWrite', 'KV heads of x', input.shape[1], target.shape[0]);
+    expectEqual('cacheWrite', 'width of the heads of x', input.shape[2], target.shape[2]);
+    expectState('cacheWrite', need(state));
+    return target;
+  },
+  reference([cache, x, state]) {
+    const [target, input] = [need(cache), need(x)];
+    const [heads, capacity, width] = [target.shape[0] ?? 0, target.shape[1] ?? 0, target.shape[2] ?? 0];
+    const { position, rows } = extentOf(need(state));
+    if (position + rows > capacity) throw new ShapeError(`cacheWrite: positions ${position} to ${position + rows} are beyond the capacity ${capacity}`);
+    const y = target.data.slice();
+    for (let t = 0; t < rows; t++) {
+      for (let head = 0; head < heads; head++) {
+        const source = (t * heads + head) * width;
+        y.set(input.data.subarray(source, source + width), (head * capacity + position + t) * width);
+      }
+    }
+    return y;
+  },
+};
+
+/**
+ * Causal grouped-query attention over the cache. q f32 [T, H, D], keys and values [G, C, D] (f32 or f16; H a multiple of G: query head h reads KV head
+ * floor(h G / H)), state. Row t sees positions 0 to position + t: y[t, h] = sum_p softmax_p(scale q[t, h] . k[p]) v[p], f32 [T, H, D].
+ */
+const attention: OpDefinition<'attention'> = {
+  arity: 4,
+  type([q, keys, values, state]) {
+    const [query, k, v] = [need(q), need(keys), need(values)];
+    expectRank('attention', 'q', query, 3);
+    expectFloat('attention', 'q', query);
+    expectCache('attention', 'the key cache', k);
+    expectCache('attention', 'the value cache', v);
+    expectEqual('attention', 'width of the key heads', k.shape[2], query.shape[2]);
+    expectEqual('attention', 'KV heads of the value cache', v.shape[0], k.shape[0]);
+    expectEqual('attention', 'capacity of the value cache', v.shape[1], k.shape[1]);
+    expectEqual('attention', 'width of the value heads', v.shape[2], k.shape[2]);
+    expectEqual('attention', 'query heads modulo KV heads', (query.shape[1] ?? 0) % (k.shape[0] ?? 1), 0);
+    expectState('attention', need(state));
+    return query;
+  },
+  reference([q, keys, values, state], { scale }) {
+    const [query, k, v] = [need(q), need(keys), need(values)];
+    const [heads, width] = [query.shape[1] ?? 0, query.shape[2] ?? 0];
+    const [groups, capacity] = [k.shape[0] ?? 1, k.shape[1] ?? 0];
+    const { position, rows } = extentOf(need(state));
+    const y = new Float64Array(elementCount(query.shape));
+    for (let t = 0; t < rows; t++) {
+      for (let head = 0; head < heads; head++) {
+        const start = (t * heads + head) * width;
+        const cache = Math.floor((head * groups) / heads) * capacity * width;
+        const output = y.subarray(start, start + width);
+        attendRow(query.data.subarray(start, start + width), k.data.subarray(cache), v.data.subarray(cache), position + t + 1, scale, output);
+      }
+    }
+    return y;
+  },
+};
+
+/** One query against the first `length` positions of one head. */
+function attendRow(query: Float64Array, keys: Float64Array, values: Float64Array, length: number, scale: number, output: Float64Array): void {
+  const width = query.length;
+  const scores = new Float64Array(length);
+  for (let p = 0; p < length; p++) {
+    for (let i = 0; i < width; i++) scores[p] = (scores[p] ?? 0) + (query[i] ?? 0) * (keys[p * width + i] ?? 0) * scale;
+  }
+  const max = scores.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
+  const weights = scores.map((score) => Math.exp(score - max));
+  const sum = weights.reduce((a, b) => a + b, 0);
+  for (let p = 0; p < length; p++) {
+    for (let i = 0; i < width; i++) output[i] = (output[i] ?? 0) + ((weights[p] ?? 0) / sum) * (values[p * width + i] ?? 0);
+  }
+}
+
+/**
+ * Ends a decode step on the device: state.position += rows, rows = 1, token = ids[0] = tokens[0], steps += 1. Inputs: state, tokens u32 [1]. Replaying the same steps then
+ * decodes the next token.
+ */
+const advance: OpDefinition<'advance'> = {
+  arity: 2,
+  updates: 0,
+  type([state, tokens]) {
+    const [words, chosen] = [need(state), need(tokens)];
+    expectState('advance', words);
+    expectEqual('advance', 'number of tokens', elementCount(chosen.shape), 1);
+    return words;
+  },
+  reference([state, tokens]) {
+    const words = need(state).data.slice();
+    const token = need(tokens).data[0] ?? 0;
+    words[stateWord.position] = (words[stateWord.position] ?? 0) + (words[stateWord.rows] ?? 0);
+    words[stateWord.rows] = 1;
+    words[stateWord.token] = token;
+    words[stateWord.steps] = (words[stateWord.steps] ?? 0) + 1;
+    words[stateWord.ids] = token;
+    return words;
+  },
+};
+
+export const attentionOps = { lastRow, rope, cacheWrite, attention, advance };

@@ -1,0 +1,70 @@
+/** The names of all operations and the parameters of each. Shapes of inputs and outputs stand with the definitions (elementwise.ts, linear.ts, ...). */
+
+export type UnaryFunction =
+  | 'silu'
+  | 'relu'
+  | 'leakyRelu'
+  | 'elu'
+  | 'clip'
+  | 'sigmoid'
+  | 'tanh'
+  | 'gelu'
+  | 'geluErf'
+  | 'exp'
+  | 'log'
+  | 'sqrt'
+  | 'rsqrt'
+  | 'neg'
+  | 'abs'
+  | 'scale'
+  | 'square'
+  | 'reciprocal'
+  | 'sin'
+  | 'cos'
+  | 'tan'
+  | 'atan'
+  | 'round';
+
+export type BinaryFunction = 'add' | 'sub' | 'mul' | 'div' | 'max' | 'min' | 'pow';
+
+/** Which two elements of a head RoPE rotates together: neighbours (2i, 2i+1), or i and i + rotated/2. */
+export type RopePairing = 'adjacent' | 'halves';
+
+export interface OpParams {
+  /** A value that the caller writes before a run. */
+  input: { readonly name: string };
+  /** A weight; packed ones keep their block type. */
+  param: { readonly name: string };
+  /** A tensor that outlives a run and that operations may update in place (KV cache, session state). */
+  state: { readonly name: string };
+  constant: { readonly values: readonly number[] };
+
+  unary: { readonly fn: UnaryFunction; readonly a?: number; readonly b?: number };
+  binary: { readonly fn: BinaryFunction };
+  swiglu: Record<never, never>;
+
+  reshape: { readonly shape: readonly number[] };
+  /** Rows [start, start + length) of axis 0. */
+  narrow: { readonly start: number; readonly length: number };
+
+  gatherRows: Record<never, never>;
+  lastRow: Record<never, never>;
+  linear: { readonly bias: boolean; readonly residual: boolean };
+  rmsNorm: { readonly eps: number };
+  rope: { readonly pairing: RopePairing };
+  cacheWrite: Record<never, never>;
+  attention: { readonly scale: number };
+  argmax: Record<never, never>;
+  advance: Record<never, never>;
+}
+
+export type OpName = keyof OpParams;
+
+/** Operations that hold a value rather than compute one. */
+export type LeafOp = 'input' | 'param' | 'state' | 'constant';
+
+/** Operations whose output is a window onto their input: no step, no storage. */
+export type ViewOp = 'reshape' | 'narrow';
+
+/** Operations that a target has to lower to steps. */
+export type ComputeOp = Exclude<OpName, LeafOp | ViewOp>;

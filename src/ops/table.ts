@@ -1,0 +1,35 @@
+import { attentionOps } from './attention.js';
+import type { LeafDefinition, OpDefinition } from './definition.js';
+import { elementwiseOps } from './elementwise.js';
+import { linearOps } from './linear.js';
+import type { ComputeOp, LeafOp, OpName, ViewOp } from './params.js';
+import { shapeOps } from './shape.js';
+
+/** Every operation's definition: a name without one does not compile. */
+export const ops: { readonly [K in Exclude<OpName, LeafOp>]: OpDefinition<K> } = {
+  ...elementwiseOps,
+  ...shapeOps,
+  ...linearOps,
+  ...attentionOps,
+};
+
+const leaf: LeafDefinition = { arity: 0 };
+const leaves: { readonly [K in LeafOp]: LeafDefinition } = { input: leaf, param: leaf, state: leaf, constant: leaf };
+const views: { readonly [K in ViewOp]: true } = { reshape: true, narrow: true };
+
+export function isLeaf(op: OpName): op is LeafOp {
+  return Object.hasOwn(leaves, op);
+}
+
+export function isView(op: OpName): op is ViewOp {
+  return Object.hasOwn(views, op);
+}
+
+export function isCompute(op: OpName): op is ComputeOp {
+  return !isLeaf(op) && !isView(op);
+}
+
+/** The input whose storage `op` updates in place, if it does. */
+export function updatedInput(op: OpName): number | undefined {
+  return isLeaf(op) ? undefined : ops[op].updates;
+}
