@@ -45,11 +45,31 @@ export interface MemoryRules {
   readonly exclusiveBuffers: boolean;
 }
 
+/** Bytes to write into a weight's storage. */
+export interface PackedWrite {
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+}
+
+/**
+ * How a target stores weights. Packed types keep their size: blocks may be split into aligned planes or interleaved by rows, never expanded. f32 vectors are stored as they are,
+ * and one layout serves every operation that reads the weight (a tied table is both gathered and multiplied).
+ */
+export interface WeightStore {
+  /** Rows are packed in groups of this many; a stream of rows is cut at multiples of it. */
+  readonly rowGroup: number;
+  /** How the rows of a weight are laid over bindings; sharding is by multiples of `rowGroup`. */
+  shards(type: TensorType): readonly RowShard[];
+  /** Bytes of storage for a weight or one shard of it (`type` with that many rows). */
+  byteLength(type: TensorType): number;
+  /** Where whole rows in ggml's layout, the first being `firstRow` of the shard, go in the shard's storage. `rows` may be kept by reference until the writes are done. */
+  pack(type: TensorType, firstRow: number, rows: Uint8Array): readonly PackedWrite[];
+}
+
 /** How one kind of device runs every operation: a missing rule does not compile. */
 export interface Target<Kernel> {
   readonly name: string;
   readonly memory: MemoryRules;
+  readonly weights: WeightStore;
   readonly rules: { readonly [K in ComputeOp]: LoweringRule<K, Kernel> };
-  /** How the rows of a weight are laid over bindings. */
-  shards(type: TensorType): readonly RowShard[];
 }
