@@ -1,0 +1,47 @@
+/**
+ * Tests sorted by what they need. `pure` needs nothing; `device` files run once on every software adapter, each in processes of its own, because a Vulkan
+ * driver is chosen by a process's environment; `browser` needs Chromium; `house` checks the package and the rules of the source.
+ */
+
+import { defineConfig, type TestProjectConfiguration } from 'vitest/config';
+import { type AdapterName, adapterEnvironment, adapterNames, withheld } from './scripts/setup/adapters.mjs';
+import { CountReporter } from './test/support/count-reporter.js';
+
+/** Kernels on a software rasteriser take their time; a hang is still found. */
+const deviceTimeout = 120_000;
+
+function device(name: AdapterName): TestProjectConfiguration {
+  return {
+    test: {
+      name,
+      include: ['test/device/**/*.test.ts'],
+      env: { ...adapterEnvironment(name), CENTELLA_TEST_ADAPTER: name },
+      testTimeout: deviceTimeout,
+      hookTimeout: deviceTimeout,
+      ...(withheld(name) ? { runner: './test/support/withheld-runner.ts' } : {}),
+    },
+  };
+}
+
+export default defineConfig({
+  test: {
+    // Dawn's objects must not be shared by threads: a process per file.
+    pool: 'forks',
+    reporters: ['default', new CountReporter()],
+    projects: [
+      { test: { name: 'pure', include: ['test/**/*.test.ts'], exclude: ['test/{device,browser,house}/**'], testTimeout: 60_000, hookTimeout: 60_000 } },
+      { test: { name: 'house', include: ['test/house/**/*.test.ts'], testTimeout: 120_000, hookTimeout: 120_000 } },
+      ...adapterNames.map(device),
+      {
+        test: {
+          name: 'browser',
+          include: ['test/browser/**/*.test.ts'],
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+          fileParallelism: false,
+          ...(withheld('chromium') ? { runner: './test/support/withheld-runner.ts' } : {}),
+        },
+      },
+    ],
+  },
+});
