@@ -13,6 +13,8 @@ export interface GpuKernel {
   readonly family: string;
   /** One entry per binding of group 0, in order; storage buffers unless 'uniform'. */
   readonly bindings: readonly BindingKind[];
+  /** Bytes that each binding must hold at least, where known: WebGPU then checks a bind group once, when it is made, and not at every dispatch. */
+  readonly minBindingSizes?: readonly number[];
   readonly workgroups: Grid;
   readonly workgroupSize: Grid;
   /** Bytes of workgroup memory that the WGSL declares. */
