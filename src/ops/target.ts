@@ -1,3 +1,4 @@
+import type { BindingKind, Grid } from '../core/kernel.js';
 import type { Step, ValueId } from '../core/step.js';
 import type { TensorType } from '../core/tensor.js';
 import type { ComputeOp, OpParams } from './params.js';
@@ -72,4 +73,6 @@ export interface Target<Kernel> {
   readonly memory: MemoryRules;
   readonly weights: WeightStore;
   readonly rules: { readonly [K in ComputeOp]: LoweringRule<K, Kernel> };
+  /** What the validator has to know of a dispatch; absent where steps are calls. */
+  readonly dispatch?: (kernel: Kernel) => { readonly grid: Grid; readonly bindings: readonly BindingKind[] };
 }

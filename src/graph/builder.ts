@@ -1,0 +1,122 @@
+import { GraphError } from '../core/errors.js';
+import { elementCount, type Shape, type TensorType } from '../core/tensor.js';
+import type { BinaryFunction, LeafOp, OpName, OpParams, RopePairing, UnaryFunction } from '../ops/params.js';
+import { ops } from '../ops/table.js';
+import type { Graph, GraphNode, GraphOutput, NodeId } from './graph.js';
+import { verify } from './verify.js';
+
+/**
+ * Builds a graph node by node. Every method returns the new node's id; output types follow from the op table and shapes that do not fit throw `ShapeError` at once.
+ */
+export class GraphBuilder {
+  readonly #nodes: GraphNode[] = [];
+  readonly #outputs: GraphOutput[] = [];
+
+  /** The type of a node made here. */
+  typeOf(id: NodeId): TensorType {
+    return this.#node(id).type;
+  }
+
+  /** A value written by the caller before each run. */
+  input(name: string, type: TensorType): NodeId {
+    return this.#push('input', { name }, [], type, name);
+  }
+
+  /** A weight, bound by name; packed types stay packed. */
+  param(name: string, type: TensorType): NodeId {
+    return this.#push('param', { name }, [], type, name);
+  }
+
+  /** A tensor that outlives runs and that `cacheWrite` and `advance` update. */
+  state(name: string, type: TensorType): NodeId {
+    return this.#push('state', { name }, [], type, name);
+  }
+
+  constant(values: readonly number[], type: TensorType, name = 'constant'): NodeId {
+    if (values.length !== elementCount(type.shape)) throw new GraphError(`constant ${name}: ${values.length} values for [${type.shape.join(', ')}]`);
+    return this.#push('constant', { values }, [], type, name);
+  }
+
+  /** Any operation of the table. */
+  add<K extends Exclude<OpName, LeafOp>>(op: K, params: OpParams[K], inputs: readonly NodeId[], name: string = op): NodeId {
+    const definition = ops[op];
+    const [min, max] = typeof definition.arity === 'number' ? [definition.arity, definition.arity] : definition.arity;
+    if (inputs.length < min || inputs.length > max) {
+      throw new GraphError(`${name}: ${op} takes ${min === max ? min : `${min} to ${max}`} inputs, got ${inputs.length}`, this.#nodes.length);
+    }
+    const type = definition.type(
+      inputs.map((id) => this.#node(id).type),
+      params,
+    );
+    return this.#push(op, params, inputs, type, name);
+  }
+
+  unary(fn: UnaryFunction, x: NodeId, scalars: { a?: number; b?: number } = {}, name: string = fn): NodeId {
+    return this.add('unary', { fn, ...scalars }, [x], name);
+  }
+
+  binary(fn: BinaryFunction, a: NodeId, b: NodeId, name: string = fn): NodeId {
+    return this.add('binary', { fn }, [a, b], name);
+  }
+
+  reshape(x: NodeId, shape: Shape, name = 'reshape'): NodeId {
+    return this.add('reshape', { shape }, [x], name);
+  }
+
+  narrow(x: NodeId, start: number, length: number, name = 'narrow'): NodeId {
+    return this.add('narrow', { start, length }, [x], name);
+  }
+
+  gatherRows(table: NodeId, ids: NodeId, name = 'gatherRows'): NodeId {
+    return this.add('gatherRows', {}, [table, ids], name);
+  }
+
+  /** x wᵀ; see the definition for the shapes. */
+  linear(x: NodeId, w: NodeId, extra: { bias?: NodeId; residual?: NodeId } = {}, name = 'linear'): NodeId {
+    const inputs = [x, w, ...(extra.bias === undefined ? [] : [extra.bias]), ...(extra.residual === undefined ? [] : [extra.residual])];
+    return this.add('linear', { bias: extra.bias !== undefined, residual: extra.residual !== undefined }, inputs, name);
+  }
+
+  rmsNorm(x: NodeId, gain: NodeId, eps: number, name = 'rmsNorm'): NodeId {
+    return this.add('rmsNorm', { eps }, [x, gain], name);
+  }
+
+  rope(x: NodeId, table: NodeId, state: NodeId, pairing: RopePairing, name = 'rope'): NodeId {
+    return this.add('rope', { pairing }, [x, table, state], name);
+  }
+
+  cacheWrite(cache: NodeId, x: NodeId, state: NodeId, name = 'cacheWrite'): NodeId {
+    return this.add('cacheWrite', {}, [cache, x, state], name);
+  }
+
+  attention(q: NodeId, keys: NodeId, values: NodeId, state: NodeId, scale: number, name = 'attention'): NodeId {
+    return this.add('attention', { scale }, [q, keys, values, state], name);
+  }
+
+  /** Marks a value as wanted under `name`. */
+  output(name: string, node: NodeId): void {
+    this.#node(node);
+    if (this.#outputs.some((output) => output.name === name)) throw new GraphError(`two outputs are called "${name}"`, node);
+    this.#outputs.push({ name, node });
+  }
+
+  /** The finished graph, verified. */
+  build(): Graph {
+    const graph: Graph = { nodes: [...this.#nodes], outputs: [...this.#outputs] };
+    verify(graph);
+    return graph;
+  }
+
+  #push<K extends OpName>(op: K, params: OpParams[K], inputs: readonly NodeId[], type: TensorType, name: string): NodeId {
+    const id = this.#nodes.length;
+    // `op` and `params` have one K: the union type cannot see it through the generic.
+    this.#nodes.push({ id, op, params, inputs, type, name } as GraphNode);
+    return id;
+  }
+
+  #node(id: NodeId): GraphNode {
+    const node = this.#nodes[id];
+    if (node === undefined) throw new GraphError(`node ${id} is not of this graph: it has ${this.#nodes.length} nodes`, id);
+    return node;
+  }
+}

@@ -1,0 +1,70 @@
+import { GraphError } from '../core/errors.js';
+import { formatType, sameShape } from '../core/tensor.js';
+import type { OpName, OpParams } from '../ops/params.js';
+import { isLeaf, ops, updatedInput } from '../ops/table.js';
+import type { Graph, GraphNode, NodeId } from './graph.js';
+
+/** Throws `GraphError` unless the graph is well formed: order, arity, types, names, and the discipline of states. It always runs, on every graph that is built or rewritten. */
+export function verify(graph: Graph): void {
+  const leafNames = new Set<string>();
+  graph.nodes.forEach((node, index) => {
+    if (node.id !== index) throw new GraphError(`node ${index} calls itself ${node.id}`, index);
+    verifyInputs(graph, node);
+    if (node.op === 'input' || node.op === 'param' || node.op === 'state') {
+      if (leafNames.has(node.params.name)) throw new GraphError(`two leaves are called "${node.params.name}"`, index);
+      leafNames.add(node.params.name);
+    }
+  });
+  for (const output of graph.outputs) {
+    if (graph.nodes[output.node] === undefined) throw new GraphError(`output "${output.name}" names node ${output.node}, which does not exist`, output.node);
+  }
+  verifyStates(graph);
+}
+
+function verifyInputs(graph: Graph, node: GraphNode): void {
+  const inputs = node.inputs.map((id) => {
+    const input = graph.nodes[id];
+    if (input === undefined || id >= node.id) throw new GraphError(`${node.name}: input ${id} does not come before node ${node.id}`, node.id);
+    return input.type;
+  });
+  const arity = isLeaf(node.op) ? 0 : ops[node.op].arity;
+  const [min, max] = typeof arity === 'number' ? [arity, arity] : arity;
+  if (inputs.length < min || inputs.length > max) throw new GraphError(`${node.name}: ${node.op} takes ${min} to ${max} inputs, got ${inputs.length}`, node.id);
+  if (isLeaf(node.op)) return;
+  const infer = ops[node.op].type as (types: typeof inputs, params: OpParams[OpName]) => GraphNode['type'];
+  const type = infer(inputs, node.params);
+  if (type.dtype !== node.type.dtype || !sameShape(type.shape, node.type.shape)) {
+    throw new GraphError(`${node.name}: the op table says ${formatType(type)}, the node ${formatType(node.type)}`, node.id);
+  }
+}
+
+/** A state has one newest version: an update takes the newest, and nobody reads an older one afterwards. */
+function verifyStates(graph: Graph): void {
+  const overwrittenBy = new Map<NodeId, NodeId>();
+  for (const node of graph.nodes) {
+    for (const input of node.inputs) {
+      const writer = overwrittenBy.get(storageOwner(graph, input));
+      if (writer !== undefined) throw new GraphError(`${node.name} reads node ${input}, which node ${writer} has overwritten: read its result instead`, node.id);
+    }
+    const updated = updatedInput(node.op);
+    if (updated === undefined) continue;
+    const target = node.inputs[updated] ?? -1;
+    if (stateLeaf(graph, target) === undefined) throw new GraphError(`${node.name} updates node ${target}, which is not a state`, node.id);
+    overwrittenBy.set(target, node.id);
+  }
+}
+
+/** The node whose storage a value is in, views followed: a state's version, not its leaf. */
+function storageOwner(graph: Graph, id: NodeId): NodeId {
+  const node = graph.nodes[id];
+  return node !== undefined && (node.op === 'reshape' || node.op === 'narrow') ? storageOwner(graph, node.inputs[0] ?? id) : id;
+}
+
+/** The state leaf that `id` is a version of, or undefined. */
+export function stateLeaf(graph: Graph, id: NodeId): NodeId | undefined {
+  const node = graph.nodes[id];
+  if (node === undefined) return undefined;
+  if (node.op === 'state') return id;
+  const updated = updatedInput(node.op);
+  return updated === undefined ? undefined : stateLeaf(graph, node.inputs[updated] ?? -1);
+}

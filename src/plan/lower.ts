@@ -1,0 +1,121 @@
+import { GraphError } from '../core/errors.js';
+import type { Step, ValueId } from '../core/step.js';
+import { byteLengthOf } from '../core/dtype.js';
+import { byteLengthOfType, elementCount, type TensorType } from '../core/tensor.js';
+import type { Graph, GraphNode } from '../graph/graph.js';
+import { stateLeaf } from '../graph/verify.js';
+import type { ComputeOp } from '../ops/params.js';
+import { isCompute, updatedInput } from '../ops/table.js';
+import type { LoweringContext, LoweringNode, LoweringRule, RowShard, Target, TensorRef } from '../ops/target.js';
+
+/** Who owns a value's bytes: the arena (activations and inputs), or a buffer of its own. */
+export type StorageClass = 'arena' | 'param' | 'state' | 'constant';
+
+/** A value and the bytes it stands for: a view or an updated state is a window [byteOffset, byteOffset + byteLength) of its root. */
+export interface PlanValue {
+  readonly id: ValueId;
+  readonly name: string;
+  readonly type: TensorType;
+  readonly root: ValueId;
+  readonly byteOffset: number;
+  readonly byteLength: number;
+  readonly storage: StorageClass;
+  readonly shards: readonly RowShard[];
+  /** Written by the caller before a run, so that it must keep its place throughout. */
+  readonly isInput: boolean;
+}
+
+export interface Lowered<Kernel> {
+  readonly steps: readonly Step<Kernel>[];
+  readonly values: ReadonlyMap<ValueId, PlanValue>;
+}
+
+/** Turns every node of a graph into the steps of a target. Views and leaves need none. */
+export function lower<Kernel>(graph: Graph, target: Target<Kernel>): Lowered<Kernel> {
+  const values = new Map<ValueId, PlanValue>();
+  const steps: Step<Kernel>[] = [];
+  let nextScratch = graph.nodes.length;
+  for (const node of graph.nodes) {
+    values.set(node.id, valueOf(graph, node, values, target));
+    if (!isCompute(node.op)) continue;
+    const context: LoweringContext = {
+      scratch(type) {
+        const id = nextScratch++;
+        values.set(id, rootValue(id, `${node.name} scratch`, type, 'arena', false));
+        return { id, type, shards: wholeTensor(type) };
+      },
+    };
+    steps.push(...lowerNode(node.op, node, values, target, context));
+  }
+  return { steps, values };
+}
+
+function lowerNode<Kernel>(
+  op: ComputeOp,
+  node: GraphNode,
+  values: ReadonlyMap<ValueId, PlanValue>,
+  target: Target<Kernel>,
+  context: LoweringContext,
+): readonly Step<Kernel>[] {
+  // The table is keyed by `op`, so the rule and the node have one K: the union type cannot see it.
+  const rule = target.rules[op] as LoweringRule<ComputeOp, Kernel>;
+  const lowering = {
+    op,
+    params: node.params,
+    inputs: node.inputs.map((id) => refOf(values, id)),
+    output: refOf(values, node.id),
+    label: node.name,
+    id: node.id,
+  } as LoweringNode<ComputeOp>;
+  return rule(lowering, context);
+}
+
+function refOf(values: ReadonlyMap<ValueId, PlanValue>, id: ValueId): TensorRef {
+  const value = values.get(id);
+  if (value === undefined) throw new GraphError(`node ${id} is read before it is made`, id);
+  return { id, type: value.type, shards: value.shards };
+}
+
+function valueOf<Kernel>(graph: Graph, node: GraphNode, values: ReadonlyMap<ValueId, PlanValue>, target: Target<Kernel>): PlanValue {
+  switch (node.op) {
+    case 'input':
+      return rootValue(node.id, node.params.name, node.type, 'arena', true);
+    case 'state':
+      return rootValue(node.id, node.params.name, node.type, 'state', false);
+    case 'constant':
+      return rootValue(node.id, node.name, node.type, 'constant', false);
+    case 'param': {
+      const byteLength = target.weights.byteLength(node.type);
+      return { ...rootValue(node.id, node.params.name, node.type, 'param', false), byteLength, shards: target.weights.shards(node.type) };
+    }
+    case 'reshape':
+      return view(node, values, 0);
+    case 'narrow':
+      return view(node, values, node.params.start);
+    default:
+      return updatedInput(node.op) === undefined ? rootValue(node.id, node.name, node.type, 'arena', false) : updated(graph, node, values);
+  }
+}
+
+function rootValue(id: ValueId, name: string, type: TensorType, storage: StorageClass, isInput: boolean): PlanValue {
+  return { id, name, type, root: id, byteOffset: 0, byteLength: byteLengthOfType(type), storage, shards: wholeTensor(type), isInput };
+}
+
+function wholeTensor(type: TensorType): readonly RowShard[] {
+  return [{ start: 0, rows: type.shape[0] ?? 1 }];
+}
+
+function view(node: GraphNode, values: ReadonlyMap<ValueId, PlanValue>, firstRow: number): PlanValue {
+  const base = values.get(node.inputs[0] ?? -1);
+  if (base === undefined) throw new GraphError(`${node.name}: the base of the view is missing`, node.id);
+  if (base.shards.length > 1) throw new GraphError(`${node.name}: a weight in ${base.shards.length} shards cannot be viewed`, node.id);
+  const byteOffset = base.byteOffset + byteLengthOf(base.type.dtype, firstRow * elementCount(base.type.shape.slice(1)));
+  return { ...base, id: node.id, name: node.name, type: node.type, byteOffset, byteLength: byteLengthOfType(node.type), shards: wholeTensor(node.type) };
+}
+
+/** A new version of a state has the bytes of its leaf. */
+function updated(graph: Graph, node: GraphNode, values: ReadonlyMap<ValueId, PlanValue>): PlanValue {
+  const leaf = values.get(stateLeaf(graph, node.id) ?? -1);
+  if (leaf === undefined) throw new GraphError(`${node.name}: the state that it updates is missing`, node.id);
+  return { ...leaf, id: node.id, name: node.name };
+}

@@ -1,0 +1,99 @@
+import { PlanError } from '../core/errors.js';
+import type { Access, Step, ValueId } from '../core/step.js';
+import { roundUp } from '../core/tensor.js';
+import type { Graph } from '../graph/graph.js';
+import type { Target } from '../ops/target.js';
+import { lower, type PlanValue, type StorageClass } from './lower.js';
+import { type MemoryPlan, planMemory } from './memory.js';
+import { validate } from './validate.js';
+
+/** The bytes of one argument. `owner` is the root value: it names the buffer (with `shard`) unless the storage is the arena's, where `bank` does. */
+export interface Location {
+  readonly storage: StorageClass;
+  readonly owner: ValueId;
+  readonly shard: number;
+  readonly bank: number;
+  readonly offset: number;
+  readonly byteLength: number;
+}
+
+export interface PlannedArg {
+  readonly value: ValueId;
+  readonly access: Access;
+  readonly location: Location;
+}
+
+export interface PlannedStep<Kernel> {
+  readonly label: string;
+  readonly node: number;
+  readonly kernel: Kernel;
+  readonly args: readonly PlannedArg[];
+  /** The value whose bytes an in-place step turns into its output. */
+  readonly consumes?: ValueId;
+}
+
+/** A graph made ready for one target: the exact steps that will run and where every value lies. */
+export interface ExecutionPlan<Kernel> {
+  readonly graph: Graph;
+  readonly target: Target<Kernel>;
+  readonly steps: readonly PlannedStep<Kernel>[];
+  readonly values: ReadonlyMap<ValueId, PlanValue>;
+  readonly memory: MemoryPlan;
+}
+
+/** Lowers, places and validates; pure. */
+export function planGraph<Kernel>(graph: Graph, target: Target<Kernel>): ExecutionPlan<Kernel> {
+  const { steps, values } = lower(graph, target);
+  const outputs = graph.outputs.map((output) => output.node);
+  const memory = planMemory(steps, values, outputs, target.memory);
+  const plan: ExecutionPlan<Kernel> = {
+    graph,
+    target,
+    steps: steps.map((step, index) => planStep(step, memory.inPlace.get(index), values, memory, target)),
+    values,
+    memory,
+  };
+  validate(plan);
+  return plan;
+}
+
+function planStep<Kernel>(
+  step: Step<Kernel>,
+  consumes: ValueId | undefined,
+  values: ReadonlyMap<ValueId, PlanValue>,
+  memory: MemoryPlan,
+  target: Target<Kernel>,
+): PlannedStep<Kernel> {
+  const args = step.args.map((arg): PlannedArg => ({ value: arg.value, access: arg.access, location: locate(arg.value, arg.shard, values, memory, target) }));
+  if (consumes === undefined || step.inPlace === undefined) return { label: step.label, node: step.node, kernel: step.kernel, args };
+  const { input, output, kernel } = step.inPlace;
+  const merged = args.map((arg, index) => (index === output ? { ...arg, access: 'readwrite' as const } : arg)).filter((_, index) => index !== input);
+  return { label: step.label, node: step.node, kernel, args: merged, consumes };
+}
+
+/** Where a value, or one shard of a weight, lies. */
+export function locate<Kernel>(
+  id: ValueId,
+  shard: number,
+  values: ReadonlyMap<ValueId, PlanValue>,
+  memory: MemoryPlan,
+  target: Target<Kernel>,
+): Location {
+  const value = values.get(id);
+  const root = value && values.get(value.root);
+  if (value === undefined || root === undefined) throw new PlanError(`value ${id} is not in the plan`);
+  if (root.storage === 'arena') {
+    const slot = memory.slots.get(root.id);
+    if (slot === undefined) throw new PlanError(`${root.name} has no slot`);
+    return { storage: 'arena', owner: root.id, shard: 0, bank: slot.bank, offset: slot.offset + value.byteOffset, byteLength: roundUp(value.byteLength, 4) };
+  }
+  return { storage: root.storage, owner: root.id, shard, bank: -1, offset: value.byteOffset, byteLength: roundUp(shardBytes(value, shard, target), 4) };
+}
+
+/** Bytes of one shard of a weight; of the whole value where it is not sharded. */
+export function shardBytes<Kernel>(value: PlanValue, shard: number, target: Target<Kernel>): number {
+  if (value.storage !== 'param') return value.byteLength;
+  const rows = value.shards[shard]?.rows;
+  if (rows === undefined) throw new PlanError(`${value.name} has no shard ${shard}`);
+  return target.weights.byteLength(value.type.shape.length < 2 ? value.type : { dtype: value.type.dtype, shape: [rows, ...value.type.shape.slice(1)] });
+}
