@@ -1,0 +1,193 @@
+/** Which adapters there are, which one is taken, and why. */
+
+import type { GpuCapabilities } from '../core/capabilities.js';
+import { ArgumentError, CentellaError } from '../core/errors.js';
+import { type DawnAdapterName, dawnAdapterNames, type GpuSource, keepAlive, openGpu } from '../platform/dawn.js';
+import { type AdapterInfoLike, capabilitiesOf, packedDotFeature } from './capabilities.js';
+
+export type PowerPreference = 'high-performance' | 'low-power';
+
+export interface AdapterEntry {
+  /** Position in the list; `adapter: index` chooses it. */
+  readonly index: number;
+  readonly name: string;
+  /** Dawn's backend ("vulkan", "metal", "d3d12"); "webgpu" where the runtime does not tell. */
+  readonly backend: string;
+  readonly software: boolean;
+  readonly capabilities: GpuCapabilities;
+  /** Power preferences that lead to it, where the runtime can only be asked that way. */
+  readonly powerPreferences: readonly PowerPreference[];
+}
+
+export interface AdapterList {
+  readonly adapters: readonly AdapterEntry[];
+  /** What could not be told apart or reached. */
+  readonly notes: readonly string[];
+}
+
+export interface AdapterQuery {
+  /** Index in `listAdapters()`, or a part of a name (case does not matter). */
+  readonly adapter?: number | string;
+  /** Default 'high-performance'. */
+  readonly powerPreference?: PowerPreference;
+  /** Keep Dawn's own checks on (Node only; browsers always have theirs on). */
+  readonly checked?: boolean;
+  /**
+   * Whether an adapter that renders on the CPU will do. Default 'allow': who asks for a GPU device asks for WebGPU. An automatic choice of backend refuses it,
+   * because the CPU backend is faster. An adapter named by `adapter` is taken either way.
+   */
+  readonly software?: 'allow' | 'refuse';
+}
+
+export interface AdapterChoice {
+  readonly adapter: GPUAdapter;
+  readonly source: GpuSource;
+  readonly capabilities: GpuCapabilities;
+  readonly name: string;
+  readonly backend: string;
+  /** One sentence for people. */
+  readonly reason: string;
+}
+
+interface Candidate {
+  readonly name: string;
+  readonly backend: string;
+  readonly open: (checked: boolean) => Promise<{ source: GpuSource; adapter: GPUAdapter } | undefined>;
+  readonly powerPreferences: readonly PowerPreference[];
+}
+
+/** Every adapter that this runtime lets one reach. No device is made. */
+export async function listAdapters(): Promise<AdapterList> {
+  const { candidates, notes } = await findCandidates();
+  const adapters: AdapterEntry[] = [];
+  for (const [index, candidate] of candidates.entries()) {
+    const opened = await candidate.open(false);
+    if (opened === undefined) {
+      notes.push(`${candidate.name} (${candidate.backend}) is listed but gives no adapter`);
+      continue;
+    }
+    const capabilities = adapterCapabilities(opened.source, opened.adapter);
+    const { name, backend, powerPreferences } = candidate;
+    adapters.push({ index, name, backend, software: capabilities.software, capabilities, powerPreferences });
+  }
+  return { adapters, notes };
+}
+
+/**
+ * Chooses an adapter: hardware first, software only where it may be. The adapter is a fresh one, for one device.
+ * @throws CentellaError E_NO_ADAPTER, E_NO_WEBGPU; ArgumentError where `adapter` names none.
+ */
+export async function chooseAdapter(query: AdapterQuery = {}): Promise<AdapterChoice> {
+  if (query.adapter !== undefined) return chooseNamed(query.adapter, query.checked === true);
+  const powerPreference = query.powerPreference ?? 'high-performance';
+  const source = await openGpu({ checked: query.checked === true });
+  const adapter = await source.gpu.requestAdapter({ powerPreference });
+  if (adapter === null) throw noAdapter('WebGPU is there, but it has no adapter: is a graphics driver (on Linux a Vulkan driver) installed?');
+  keepAlive(adapter);
+  const capabilities = adapterCapabilities(source, adapter);
+  if (!capabilities.software) return choice({ adapter, source }, capabilities, `the ${powerPreference} adapter of this machine`);
+  const hardware = await firstHardware(query.checked === true);
+  if (hardware !== undefined) return hardware;
+  if (query.software === 'refuse') {
+    throw noAdapter(
+      `the only adapter, ${capabilities.description}, renders in software, which an automatic choice does not take: ask for WebGPU or name the adapter to use it`,
+    );
+  }
+  return choice({ adapter, source }, capabilities, 'a software adapter, because WebGPU was asked for and no hardware adapter was found');
+}
+
+async function chooseNamed(wanted: number | string, checked: boolean): Promise<AdapterChoice> {
+  const { candidates } = await findCandidates();
+  const candidate = typeof wanted === 'number' ? candidates[wanted] : candidates.find(({ name }) => name.toLowerCase().includes(wanted.toLowerCase()));
+  const opened = await candidate?.open(checked);
+  if (candidate === undefined || opened === undefined) {
+    const known = candidates.map(({ name, backend }, index) => `${index}: ${name} (${backend})`).join('; ');
+    throw new ArgumentError(
+      'adapter',
+      `no adapter ${typeof wanted === 'number' ? `with index ${wanted}` : `named "${wanted}"`}; there is ${known === '' ? 'none' : known}`,
+    );
+  }
+  const { name, backend } = candidate;
+  const capabilities = adapterCapabilities(opened.source, opened.adapter);
+  const how = typeof wanted === 'number' ? `chosen by index ${wanted}` : `chosen by the name "${wanted}"`;
+  return { ...opened, name, backend, capabilities, reason: `${how}${capabilities.software ? '; it renders in software' : ''}` };
+}
+
+/** A hardware adapter that the plain request passed over; only Dawn lists what it has. */
+async function firstHardware(checked: boolean): Promise<AdapterChoice | undefined> {
+  const list = await listAdapters();
+  const entry = list.adapters.find(({ software }) => !software);
+  return entry === undefined ? undefined : chooseNamed(entry.index, checked);
+}
+
+function choice(opened: { adapter: GPUAdapter; source: GpuSource }, capabilities: GpuCapabilities, reason: string): AdapterChoice {
+  return { ...opened, capabilities, name: capabilities.description, backend: 'webgpu', reason };
+}
+
+function noAdapter(message: string): CentellaError {
+  return new CentellaError('E_NO_ADAPTER', message);
+}
+
+function adapterCapabilities(source: GpuSource, adapter: GPUAdapter): GpuCapabilities {
+  const packedDot = source.gpu.wgslLanguageFeatures?.has(packedDotFeature) ?? false;
+  return capabilitiesOf(adapter, adapter.info as AdapterInfoLike, packedDot);
+}
+
+async function findCandidates(): Promise<{ candidates: readonly Candidate[]; notes: string[] }> {
+  const source = await openGpu();
+  return source.provider === 'dawn' ? dawnCandidates(await dawnAdapterNames()) : navigatorCandidates(source);
+}
+
+/** Dawn takes the first adapter whose name contains the one asked for, so later ones whose name an earlier one contains are out of reach. */
+export function reachable(names: readonly DawnAdapterName[]): { reached: readonly DawnAdapterName[]; notes: string[] } {
+  const reached: DawnAdapterName[] = [];
+  const notes: string[] = [];
+  for (const entry of names) {
+    const shadow = reached.find(({ backend, name }) => backend === entry.backend && name.includes(entry.name));
+    if (shadow === undefined) reached.push(entry);
+    else if (shadow.name === entry.name) notes.push(`another adapter is also named ${entry.name} (${entry.backend}): Dawn takes the first of that name`);
+    else notes.push(`${entry.name} (${entry.backend}) cannot be chosen: Dawn finds adapters by a part of their name and takes ${shadow.name} first`);
+  }
+  return { reached, notes };
+}
+
+function dawnCandidates(names: readonly DawnAdapterName[]): { candidates: readonly Candidate[]; notes: string[] } {
+  const { reached, notes } = reachable(names);
+  const candidates = reached.map(({ backend, name }) => ({
+    name,
+    backend,
+    powerPreferences: [],
+    open: async (checked: boolean) => {
+      const source = await openGpu({ checked, backend, adapterName: name });
+      const adapter = await source.gpu.requestAdapter();
+      return adapter === null ? undefined : { source, adapter: keepAlive(adapter) };
+    },
+  }));
+  return { candidates, notes };
+}
+
+/** A browser does not enumerate: what the power preferences lead to is listed, equal descriptions once. */
+async function navigatorCandidates(source: GpuSource): Promise<{ candidates: readonly Candidate[]; notes: string[] }> {
+  const found = new Map<string, { preference: PowerPreference; all: PowerPreference[] }>();
+  for (const preference of ['high-performance', 'low-power'] as const) {
+    const adapter = await source.gpu.requestAdapter({ powerPreference: preference });
+    if (adapter === null) continue;
+    const name = adapterCapabilities(source, adapter).description;
+    const known = found.get(name);
+    if (known === undefined) found.set(name, { preference, all: [preference] });
+    else known.all.push(preference);
+  }
+  const candidates = [...found].map(([name, { preference, all }]) => ({
+    name,
+    backend: 'webgpu',
+    powerPreferences: all,
+    open: async () => {
+      const adapter = await source.gpu.requestAdapter({ powerPreference: preference });
+      return adapter === null ? undefined : { source, adapter };
+    },
+  }));
+  return {
+    candidates,
+    notes: ['this runtime does not enumerate adapters: listed is what the two power preferences lead to; adapters with equal descriptions are one entry'],
+  };
+}

@@ -1,0 +1,72 @@
+/** A list of dispatches, recorded once and encoded again for every token: flat arrays, one tight loop, nothing allocated. */
+
+import { ArgumentError } from '../core/errors.js';
+import type { Grid } from '../core/kernel.js';
+
+export interface Dispatch {
+  readonly label: string;
+  readonly pipeline: GPUComputePipeline;
+  readonly bindGroup: GPUBindGroup;
+  readonly grid: Grid;
+}
+
+export class Recorder {
+  readonly #labels: string[] = [];
+  readonly #pipelines: GPUComputePipeline[] = [];
+  readonly #bindGroups: GPUBindGroup[] = [];
+  /** Workgroups, three numbers a dispatch. */
+  readonly #grids: number[] = [];
+
+  get length(): number {
+    return this.#pipelines.length;
+  }
+
+  /** Appends a dispatch and returns its index. */
+  add({ label, pipeline, bindGroup, grid }: Dispatch): number {
+    this.#labels.push(label);
+    this.#pipelines.push(pipeline);
+    this.#bindGroups.push(bindGroup);
+    this.#grids.push(grid[0], grid[1], grid[2]);
+    return this.length - 1;
+  }
+
+  label(index: number): string {
+    this.#assertIndex(index);
+    return this.#labels[index] as string;
+  }
+
+  /** Another grid for a recorded dispatch, for kernels whose work grows with the position. A zero leaves the dispatch out. */
+  setGrid(index: number, x: number, y: number, z: number): void {
+    this.#assertIndex(index);
+    this.#grids[3 * index] = x;
+    this.#grids[3 * index + 1] = y;
+    this.#grids[3 * index + 2] = z;
+  }
+
+  /** Encodes the dispatches `from` to `to` (exclusive). State that does not change from one to the next is not set again: each call costs a microsecond. */
+  record(pass: GPUComputePassEncoder, from = 0, to = this.length): void {
+    let currentPipeline: GPUComputePipeline | undefined;
+    let currentGroup: GPUBindGroup | undefined;
+    for (let index = from; index < to; index++) {
+      const x = this.#grids[3 * index] as number;
+      const y = this.#grids[3 * index + 1] as number;
+      const z = this.#grids[3 * index + 2] as number;
+      if (x === 0 || y === 0 || z === 0) continue;
+      const pipeline = this.#pipelines[index] as GPUComputePipeline;
+      if (pipeline !== currentPipeline) {
+        pass.setPipeline(pipeline);
+        currentPipeline = pipeline;
+      }
+      const group = this.#bindGroups[index] as GPUBindGroup;
+      if (group !== currentGroup) {
+        pass.setBindGroup(0, group);
+        currentGroup = group;
+      }
+      pass.dispatchWorkgroups(x, y, z);
+    }
+  }
+
+  #assertIndex(index: number): void {
+    if (!(index >= 0 && index < this.length)) throw new ArgumentError('index', `the recorder holds dispatches 0 to ${this.length - 1}, got ${index}`);
+  }
+}
