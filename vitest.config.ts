@@ -5,10 +5,13 @@
 
 import { defineConfig, type TestProjectConfiguration } from 'vitest/config';
 import { type AdapterName, adapterEnvironment, adapterNames, withheld } from './scripts/setup/adapters.mjs';
-import { CountReporter } from './test/support/count-reporter.js';
+import { NotRunReporter } from './test/support/not-run-reporter.js';
 
 /** Kernels on a software rasteriser take their time; a hang is still found. */
 const deviceTimeout = 120_000;
+
+/** Where CI wants vitest's JSON report. */
+const report = process.env['CENTELLA_REPORT'];
 
 function device(name: AdapterName): TestProjectConfiguration {
   return {
@@ -27,7 +30,8 @@ export default defineConfig({
   test: {
     // Dawn's objects must not be shared by threads: a process per file.
     pool: 'forks',
-    reporters: ['default', new CountReporter()],
+    reporters: ['default', new NotRunReporter(), ...(report === undefined ? [] : ['json'])],
+    ...(report === undefined ? {} : { outputFile: { json: report } }),
     projects: [
       { test: { name: 'pure', include: ['test/**/*.test.ts'], exclude: ['test/{device,browser,house}/**'], testTimeout: 60_000, hookTimeout: 60_000 } },
       { test: { name: 'house', include: ['test/house/**/*.test.ts'], testTimeout: 120_000, hookTimeout: 120_000 } },
