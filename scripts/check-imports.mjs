@@ -35,8 +35,14 @@ const entryPoints = ['index.ts', 'llm.ts', 'gguf.ts'];
  * @typedef {object} Import
  * @property {string} specifier
  * @property {number} line from 1
- * @property {boolean} bare imported for its side effects alone
+ * @property {'static' | 'types' | 'bare' | 'dynamic'} kind `bare`: for its side effects alone
  */
+
+/** @param {ts.ImportClause | undefined} clause */
+function clauseKind(clause) {
+  if (clause === undefined) return 'bare';
+  return clause.isTypeOnly ? 'types' : 'static';
+}
 
 /**
  * Every import of a file: static, type-only, re-export and dynamic.
@@ -49,18 +55,18 @@ export function importsOf(text) {
   const found = [];
   /**
    * @param {ts.Node | undefined} specifier
-   * @param {boolean} bare
+   * @param {Import['kind']} kind
    */
-  function add(specifier, bare = false) {
+  function add(specifier, kind) {
     if (specifier === undefined || !ts.isStringLiteralLike(specifier)) return;
-    found.push({ specifier: specifier.text, line: source.getLineAndCharacterOfPosition(specifier.getStart()).line + 1, bare });
+    found.push({ specifier: specifier.text, line: source.getLineAndCharacterOfPosition(specifier.getStart()).line + 1, kind });
   }
   /** @param {ts.Node} node */
   function visit(node) {
-    if (ts.isImportDeclaration(node)) add(node.moduleSpecifier, node.importClause === undefined);
-    else if (ts.isExportDeclaration(node)) add(node.moduleSpecifier);
-    else if (ts.isImportTypeNode(node) && ts.isLiteralTypeNode(node.argument)) add(node.argument.literal);
-    else if (ts.isCallExpression(node) && node.expression.kind === ts.SyntaxKind.ImportKeyword) add(node.arguments[0]);
+    if (ts.isImportDeclaration(node)) add(node.moduleSpecifier, clauseKind(node.importClause));
+    else if (ts.isExportDeclaration(node)) add(node.moduleSpecifier, node.isTypeOnly ? 'types' : 'static');
+    else if (ts.isImportTypeNode(node) && ts.isLiteralTypeNode(node.argument)) add(node.argument.literal, 'types');
+    else if (ts.isCallExpression(node) && node.expression.kind === ts.SyntaxKind.ImportKeyword) add(node.arguments[0], 'dynamic');
     ts.forEachChild(node, visit);
   }
   visit(source);
@@ -81,7 +87,7 @@ function roomOf(path) {
 function offence(path, entry, files) {
   const { specifier } = entry;
   const room = roomOf(path);
-  if (entry.bare) return `imports '${specifier}' for its side effects: importing a module must have none`;
+  if (entry.kind === 'bare') return `imports '${specifier}' for its side effects: importing a module must have none`;
   if (specifier.startsWith('node:') || !specifier.startsWith('.')) {
     return room === 'platform' ? undefined : `imports '${specifier}': only platform may import what is not Centella's own`;
   }
