@@ -1,0 +1,123 @@
+import { afterEach, describe, expect, it } from 'vitest';
+import { chooseAdapter } from '../../src/gpu/adapter.js';
+import { GpuDevice, type GpuDeviceOptions } from '../../src/gpu/device.js';
+import { floats, scaleKernel } from '../gpu/kernels.js';
+import { requestTestAdapter, testAdapterName } from '../support/adapters.js';
+
+const expected = {
+  lavapipe: { f16: true, subgroupMinSize: 8, subgroupMaxSize: 8, name: 'llvmpipe' },
+  swiftshader: { f16: false, subgroupMinSize: 4, subgroupMaxSize: 4, name: 'swiftshader' },
+} as const;
+
+const opened: GpuDevice[] = [];
+
+async function open(options: GpuDeviceOptions = {}): Promise<GpuDevice> {
+  const gpu = await GpuDevice.request(options);
+  opened.push(gpu);
+  return gpu;
+}
+
+afterEach(() => {
+  for (const gpu of opened.splice(0)) gpu.dispose();
+});
+
+describe('GpuDevice', () => {
+  it('reports what this adapter is known to have', async () => {
+    const gpu = await open();
+    const { f16, subgroupMinSize, subgroupMaxSize, name } = expected[testAdapterName()];
+    expect(gpu.capabilities).toMatchObject({ f16, subgroups: true, subgroupMinSize, subgroupMaxSize, packedDot: true, timestamps: true, software: true });
+    expect(gpu.adapterInfo.name.toLowerCase()).toContain(name);
+    expect(gpu.reason).toContain('software adapter');
+    expect(gpu.checks).toBe('unchecked');
+    expect(gpu.device.limits.maxBufferSize).toBe(gpu.capabilities.limits.maxBufferSize);
+    expect(gpu.capabilities.limits.maxStorageBufferBindingSize).toBeGreaterThanOrEqual(134_217_728);
+  });
+
+  it('keeps checks on when told so', async () => {
+    expect((await open({ checked: true })).checks).toBe('checked');
+  });
+
+  it('lists adapters and chooses by index and by name', async () => {
+    const { adapters } = await GpuDevice.adapters();
+    expect(adapters.length).toBeGreaterThanOrEqual(1);
+    const [first] = adapters;
+    expect(first).toMatchObject({ index: 0, backend: 'vulkan', software: true });
+    const byIndex = await open({ adapter: 0 });
+    expect(byIndex.reason).toBe('chosen by index 0; it renders in software');
+    const byName = await open({ adapter: expected[testAdapterName()].name.toUpperCase() });
+    expect(byName.adapterInfo).toEqual(byIndex.adapterInfo);
+    expect(byName.reason).toContain('chosen by the name');
+  });
+
+  it('refuses adapters that are not there, and software ones in an automatic choice', async () => {
+    await expect(GpuDevice.request({ adapter: 99 })).rejects.toMatchObject({ code: 'E_ARGUMENT', message: expect.stringContaining('there is 0: ') });
+    await expect(GpuDevice.request({ adapter: 'no such card' })).rejects.toMatchObject({ code: 'E_ARGUMENT', argument: 'adapter' });
+    await expect(chooseAdapter({ software: 'refuse' })).rejects.toMatchObject({ code: 'E_NO_ADAPTER', message: expect.stringContaining('software') });
+    expect(await GpuDevice.isAvailable()).toBe(true);
+  });
+
+  it('applies a mask to the capabilities and to the device itself', async () => {
+    const gpu = await open({
+      mask: { f16: false, subgroups: false, limits: { maxStorageBufferBindingSize: 134_217_728, maxComputeWorkgroupStorageSize: 16_384 } },
+    });
+    expect(gpu.capabilities).toMatchObject({ f16: false, subgroups: false, subgroupMaxSize: 0 });
+    expect(gpu.device.features.has('shader-f16')).toBe(false);
+    expect(gpu.device.features.has('subgroups')).toBe(false);
+    expect(gpu.device.limits.maxComputeWorkgroupStorageSize).toBe(16_384);
+    expect(gpu.device.limits.maxStorageBufferBindingSize).toBe(134_217_728);
+  });
+
+  it('gives several devices, each on a fresh adapter', async () => {
+    const [a, b] = await Promise.all([open(), open()]);
+    expect(a?.device).not.toBe(b?.device);
+  });
+
+  it("works on the caller's device and leaves it alive", async () => {
+    const device = await (await requestTestAdapter()).requestDevice();
+    const gpu = await open({ device });
+    expect(gpu.reason).toBe('the caller brought the device');
+    expect(gpu.checks).toBe('host');
+    expect(gpu.capabilities).toMatchObject({ f16: false, packedDot: true, software: true });
+    await gpu.pipelines.get(scaleKernel(2));
+    floats(gpu, 'x', 64);
+    gpu.dispose();
+    expect(gpu.memory.ledger().bytes).toBe(0);
+    device.pushErrorScope('validation');
+    device.createBuffer({ size: 16, usage: 8 }).destroy();
+    expect(await device.popErrorScope()).toBeNull();
+    device.destroy();
+  });
+
+  it('refuses to choose an adapter for a device that the caller brought', async () => {
+    const device = await (await requestTestAdapter()).requestDevice();
+    await expect(GpuDevice.request({ device, powerPreference: 'low-power' })).rejects.toMatchObject({ code: 'E_ARGUMENT', argument: 'powerPreference' });
+    device.destroy();
+  });
+
+  it('gives the loss of the device as a typed error', async () => {
+    const gpu = await open();
+    expect(gpu.isLost).toBe(false);
+    gpu.device.destroy();
+    expect(await gpu.lost).toMatchObject({ code: 'E_DEVICE_LOST', reason: 'destroyed' });
+    expect(gpu.isLost).toBe(true);
+    expect(() => gpu.check()).toThrow(expect.objectContaining({ name: 'DeviceLostError' }));
+    await expect(gpu.pipelines.get(scaleKernel(2))).rejects.toMatchObject({ code: 'E_DEVICE_LOST' });
+    expect(() => floats(gpu, 'x', 64)).toThrow(expect.objectContaining({ code: 'E_DEVICE_LOST' }));
+  });
+
+  it('reports errors that nobody caught at the next check, once', async () => {
+    const gpu = await open();
+    gpu.device.createShaderModule({ label: 'broken', code: 'fn (' });
+    await expect(gpu.idle()).rejects.toMatchObject({ code: 'E_DEVICE', message: expect.stringContaining('broken') });
+    await gpu.idle();
+  });
+
+  it('is unusable after dispose, which is no error twice', async () => {
+    const gpu = await open();
+    gpu.dispose();
+    gpu[Symbol.dispose]();
+    expect(gpu.isDisposed).toBe(true);
+    expect(() => gpu.check()).toThrow(expect.objectContaining({ code: 'E_DISPOSED' }));
+    expect(await gpu.lost).toMatchObject({ reason: 'destroyed' });
+  });
+});

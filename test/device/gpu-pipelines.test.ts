@@ -1,0 +1,122 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { GpuKernel } from '../../src/core/kernel.js';
+import { countCalls } from '../../src/gpu/call-counter.js';
+import { GpuDevice } from '../../src/gpu/device.js';
+import { profile, timesByLabel } from '../../src/gpu/profiler.js';
+import { Recorder } from '../../src/gpu/recorder.js';
+import { bytesOf, floats, ramp, scaleKernel } from '../gpu/kernels.js';
+
+let gpu: GpuDevice;
+
+beforeEach(async () => {
+  gpu = await GpuDevice.request({ checked: true });
+});
+
+afterEach(() => gpu.dispose());
+
+/** x -> 2x -> 6x, over 128 floats. */
+async function chain(): Promise<{ recorder: Recorder; output: GPUBuffer }> {
+  const [x, y, z] = ['x', 'y', 'z'].map((label) => floats(gpu, label, 128).buffer) as [GPUBuffer, GPUBuffer, GPUBuffer];
+  await gpu.uploader.write(x, 0, bytesOf(ramp(128)));
+  const recorder = new Recorder();
+  for (const [kernel, from, to] of [
+    [scaleKernel(2, 2), x, y],
+    [scaleKernel(3, 2), y, z],
+  ] as const) {
+    const bindGroup = gpu.pipelines.bindGroup(kernel, [{ buffer: from }, { buffer: to }]);
+    recorder.add({ label: kernel.key, pipeline: await gpu.pipelines.get(kernel), bindGroup, grid: kernel.workgroups });
+  }
+  return { recorder, output: z };
+}
+
+describe('PipelineCache', () => {
+  it('compiles a kernel once, concurrent requests included', async () => {
+    const kernel = scaleKernel(2);
+    const [a, b] = await Promise.all([gpu.pipelines.get(kernel), gpu.pipelines.get(kernel)]);
+    expect(a).toBe(b);
+    expect(await gpu.pipelines.get({ ...kernel, wgsl: () => expect.unreachable('a known key needs no text') })).toBe(a);
+    expect(gpu.pipelines.stats).toEqual({ hits: 2, compiles: 1, failures: 0, size: 1 });
+    await gpu.pipelines.warm([kernel, scaleKernel(3), scaleKernel(4)]);
+    expect(gpu.pipelines.stats).toEqual({ hits: 3, compiles: 3, failures: 0, size: 3 });
+  });
+
+  it('shares layouts among kernels with equal bindings', () => {
+    expect(gpu.pipelines.bindGroupLayout(['read', 'read_write'])).toBe(gpu.pipelines.bindGroupLayout(['read', 'read_write']));
+    expect(gpu.pipelines.bindGroupLayout(['read', 'read'])).not.toBe(gpu.pipelines.bindGroupLayout(['read', 'read_write']));
+    expect(gpu.pipelines.bindGroupLayout(['read'], [64])).not.toBe(gpu.pipelines.bindGroupLayout(['read']));
+  });
+
+  it('shows the line where WGSL is wrong, and stays usable', async () => {
+    const broken = scaleKernel(2, 1, { key: 'broken', wgsl: () => 'fn ok() {}\nfn wrong() { let a = 1 +; }\n@compute @workgroup_size(1) fn main() {}' });
+    const failure = { code: 'E_SHADER', message: expect.stringMatching(/kernel "broken" does not compile.*2:\d+ .*2 \| fn wrong\(\) \{ let a = 1 \+; \}/s) };
+    await expect(gpu.pipelines.get(broken)).rejects.toMatchObject(failure);
+    expect(gpu.pipelines.stats).toMatchObject({ compiles: 1, failures: 1, size: 0 });
+    await gpu.idle();
+    await gpu.pipelines.get(scaleKernel(2));
+  });
+
+  it('says what a pipeline lacks where the text itself is sound', async () => {
+    const unbound = scaleKernel(2, 1, { key: 'one binding short', bindings: ['read'] });
+    await expect(gpu.pipelines.get(unbound)).rejects.toMatchObject({ code: 'E_SHADER', message: expect.stringContaining('one binding short') });
+  });
+
+  it.each<[string, Partial<GpuKernel>]>([
+    ['bytes of workgroup memory', { workgroupBytes: 1 << 24 }],
+    ['invocations', { workgroupSize: [2048, 1, 1] }],
+    ['workgroups in one dimension', { workgroups: [70_000, 1, 1] }],
+    ['storage buffers', { bindings: Array.from({ length: 99 }, () => 'read' as const) }],
+    ['chromium-experimental-subgroup-matrix', { features: ['chromium-experimental-subgroup-matrix'] }],
+  ])('refuses a kernel with more %s than the device has, before compiling', async (what, overrides) => {
+    await expect(gpu.pipelines.get(scaleKernel(2, 1, overrides))).rejects.toMatchObject({ code: 'E_UNSUPPORTED', message: expect.stringContaining(what) });
+    expect(gpu.pipelines.stats.compiles).toBe(0);
+  });
+
+  it.each([
+    ['two few buffers', () => [{ buffer: floats(gpu, 'x', 64).buffer }], '2 bindings, got 1'],
+    ['an unaligned offset', () => [0, 4].map((offset) => ({ buffer: floats(gpu, 'x', 64).buffer, offset })), 'multiples of'],
+    ['bytes past the end', () => [0, 0].map((offset) => ({ buffer: floats(gpu, 'x', 64).buffer, offset, size: 260 })), 'of a buffer of 256'],
+  ])('refuses %s', (_, bindings, message) => {
+    expect(() => gpu.pipelines.bindGroup(scaleKernel(2), bindings())).toThrow(
+      expect.objectContaining({ code: 'E_ARGUMENT', message: expect.stringContaining(message) }),
+    );
+  });
+});
+
+describe('Recorder on a device', () => {
+  it('replays without making anything', async () => {
+    const { recorder, output } = await chain();
+    const readback = gpu.createReadback();
+    const run = async () => {
+      const encoder = gpu.device.createCommandEncoder();
+      const pass = encoder.beginComputePass();
+      recorder.record(pass);
+      pass.end();
+      const ticket = readback.copyInto(encoder, output, 0, 512);
+      gpu.queue.submit([encoder.finish()]);
+      return new Float32Array(await ticket.read());
+    };
+    expect(await run()).toEqual(ramp(128).map((value) => 6 * value));
+    const counter = countCalls(gpu.device, gpu.queue);
+    expect(await run()).toEqual(ramp(128).map((value) => 6 * value));
+    expect(counter.created).toBe(0);
+    expect(counter.counts).toMatchObject({ submit: 1, createCommandEncoder: 1, createBuffer: 0 });
+    counter.reset();
+    floats(gpu, 'one more', 4);
+    expect(counter.created).toBe(1);
+    counter.stop();
+    floats(gpu, 'not counted', 4);
+    expect(counter.counts.createBuffer).toBe(1);
+  });
+
+  it('times every dispatch', async () => {
+    const { recorder } = await chain();
+    const times = await profile(gpu, recorder);
+    expect(times.map(({ label }) => label)).toEqual(['test scale 2', 'test scale 3']);
+    for (const { ns, startNs } of times) {
+      expect(ns).toBeGreaterThan(0);
+      expect(startNs).toBeGreaterThanOrEqual(0);
+    }
+    expect(timesByLabel(times)).toHaveLength(2);
+    expect(gpu.memory.ledger().byClass.staging.bytes).toBe(0);
+  });
+});
