@@ -74,5 +74,5 @@ export interface Target<Kernel> {
   readonly weights: WeightStore;
   readonly rules: { readonly [K in ComputeOp]: LoweringRule<K, Kernel> };
   /** What the validator has to know of a dispatch; absent where steps are calls. */
-  readonly dispatch?: (kernel: Kernel) => { readonly grid: Grid; readonly bindings: readonly BindingKind[] };
+  dispatch?(kernel: Kernel): { readonly grid: Grid; readonly bindings: readonly BindingKind[] };
 }

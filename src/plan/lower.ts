@@ -85,8 +85,8 @@ function valueOf<Kernel>(graph: Graph, node: GraphNode, values: ReadonlyMap<Valu
     case 'constant':
       return rootValue(node.id, node.name, node.type, 'constant', false);
     case 'param': {
-      const byteLength = target.weights.byteLength(node.type);
-      return { ...rootValue(node.id, node.params.name, node.type, 'param', false), byteLength, shards: target.weights.shards(node.type) };
+      const plain = rootValue(node.id, node.params.name, node.type, 'param', false);
+      return isPacked(node.type) ? { ...plain, byteLength: target.weights.byteLength(node.type), shards: target.weights.shards(node.type) } : plain;
     }
     case 'reshape':
       return view(node, values, 0);
@@ -95,6 +95,11 @@ function valueOf<Kernel>(graph: Graph, node: GraphNode, values: ReadonlyMap<Valu
     default:
       return updatedInput(node.op) === undefined ? rootValue(node.id, node.name, node.type, 'arena', false) : updated(graph, node, values);
   }
+}
+
+/** Matrices are laid out by the target's weight store; vectors and tables are stored as they are. */
+export function isPacked(type: TensorType): boolean {
+  return type.shape.length === 2;
 }
 
 function rootValue(id: ValueId, name: string, type: TensorType, storage: StorageClass, isInput: boolean): PlanValue {

@@ -3,7 +3,7 @@ import type { Access, Step, ValueId } from '../core/step.js';
 import { roundUp } from '../core/tensor.js';
 import type { Graph } from '../graph/graph.js';
 import type { Target } from '../ops/target.js';
-import { lower, type PlanValue, type StorageClass } from './lower.js';
+import { isPacked, lower, type PlanValue, type StorageClass } from './lower.js';
 import { type MemoryPlan, planMemory } from './memory.js';
 import { validate } from './validate.js';
 
@@ -92,8 +92,8 @@ export function locate<Kernel>(
 
 /** Bytes of one shard of a weight; of the whole value where it is not sharded. */
 export function shardBytes<Kernel>(value: PlanValue, shard: number, target: Target<Kernel>): number {
-  if (value.storage !== 'param') return value.byteLength;
+  if (value.storage !== 'param' || !isPacked(value.type)) return value.byteLength;
   const rows = value.shards[shard]?.rows;
   if (rows === undefined) throw new PlanError(`${value.name} has no shard ${shard}`);
-  return target.weights.byteLength(value.type.shape.length < 2 ? value.type : { dtype: value.type.dtype, shape: [rows, ...value.type.shape.slice(1)] });
+  return target.weights.byteLength({ dtype: value.type.dtype, shape: [rows, ...value.type.shape.slice(1)] });
 }

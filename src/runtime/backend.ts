@@ -1,0 +1,83 @@
+import type { Graph } from '../graph/graph.js';
+import type { ValueId } from '../core/step.js';
+import type { WeightStore } from '../ops/target.js';
+import type { MemoryLedger, MemoryClass } from '../gpu/memory.js';
+import type { ExecutionPlan } from '../plan/plan.js';
+
+export type BackendKind = 'webgpu' | 'cpu';
+
+/** Bytes on a backend. */
+export interface Storage {
+  readonly label: string;
+  readonly byteLength: number;
+  readonly memoryClass: MemoryClass;
+  free(): void;
+}
+
+export interface Region {
+  readonly storage: Storage;
+  /** Multiples of 4 bytes, both. */
+  readonly offset: number;
+  readonly byteLength: number;
+}
+
+export interface RegionWrite {
+  readonly storage: Storage;
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+}
+
+/** Which storage each part of a plan is in. */
+export interface Bindings {
+  bank(index: number): Storage;
+  /** The storage of a leaf (param, state or constant), by value id and shard. */
+  leaf(owner: ValueId, shard: number): Storage;
+}
+
+/** Time of one step on the device. */
+export interface StepTiming {
+  readonly label: string;
+  readonly startNs: number;
+  readonly ns: number;
+}
+
+/** A plan bound to storage: a flat list of steps that is replayed. */
+export interface Executable {
+  readonly stepCount: number;
+  /**
+   * Writes, runs every step once, reads. On a GPU this is one submit, made before the call returns: another run may be asked for before the reads of this one have arrived. Nothing is
+   * created but encoders.
+   */
+  run(writes?: readonly RegionWrite[], reads?: readonly Region[]): Promise<readonly Uint8Array[]>;
+  /** Runs every step once and times each. `UnsupportedError` where the device has no clock for it. */
+  profile(): Promise<readonly StepTiming[]>;
+}
+
+/** A graph planned for a backend; `prepare` compiles its kernels. */
+export interface Program {
+  readonly plan: ExecutionPlan<unknown>;
+  /** Distinct kernels, for reports. */
+  readonly kernels: readonly string[];
+  prepare(bindings: Bindings): Promise<Executable>;
+}
+
+/** One place where graphs run. Everything above this line is the same for GPU and CPU. */
+export interface Backend {
+  readonly kind: BackendKind;
+  /** The adapter's name, or what the CPU backend is. */
+  readonly name: string;
+  /** Why this backend. */
+  readonly reason: string;
+  /** Whether a GPU's own checks are on: 'checked', 'unchecked', or 'host' where a browser or the caller decides. */
+  readonly checks: string;
+  readonly weights: WeightStore;
+  program(graph: Graph): Program;
+  allocate(label: string, byteLength: number, memoryClass: MemoryClass): Promise<Storage>;
+  /** Writes at a multiple of 4 bytes; `bytes` may be reused once the promise resolves. */
+  write(storage: Storage, offset: number, bytes: Uint8Array): Promise<void>;
+  read(region: Region): Promise<Uint8Array>;
+  /** Waits until everything asked for is done. */
+  idle(): Promise<void>;
+  ledger(): MemoryLedger;
+  dispose(): void;
+}

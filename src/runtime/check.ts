@@ -1,0 +1,109 @@
+import { ArgumentError } from '../core/errors.js';
+import { byteLengthOfType, elementCount, type TensorType } from '../core/tensor.js';
+import { GraphBuilder } from '../graph/builder.js';
+import { evaluate } from '../graph/evaluate.js';
+import type { Graph } from '../graph/graph.js';
+import type { CaseInput, OpCase, Tolerance } from '../ops/case.js';
+import { dequantize } from '../quant/index.js';
+import type { Backend } from './backend.js';
+import { CompiledGraph, type TensorData } from './compiled-graph.js';
+
+/** How far a backend's answer to a case is from the reference. */
+export interface CaseResult {
+  readonly name: string;
+  readonly ok: boolean;
+  /** Largest error as a multiple of what the case accepts: at most 1 passes. */
+  readonly worst: number;
+  /** The element with that error, for people: "[17]: 1.5 instead of 2". */
+  readonly where: string;
+}
+
+/** Runs one case on a backend and compares it with the f64 reference. */
+export async function checkCase(backend: Backend, opCase: OpCase): Promise<CaseResult> {
+  const graph = caseGraph(opCase);
+  const compiled = await CompiledGraph.compile(graph, backend, { rewrite: false });
+  try {
+    const inputs: Record<string, TensorData> = {};
+    for (const [index, input] of opCase.inputs.entries()) {
+      if (input.role === 'input') inputs[leafName(index)] = input.bytes;
+      if (input.role === 'param') await compiled.setParam(leafName(index), input.bytes);
+      if (input.role === 'state') await compiled.setState(leafName(index), input.bytes);
+    }
+    const outputs = await compiled.run(inputs);
+    const got = outputs.get('y') ?? decode(caseOutputType(graph), await compiled.readState(updatedState(graph)));
+    return compare(opCase, wanted(graph, opCase), got);
+  } finally {
+    compiled.dispose();
+  }
+}
+
+function leafName(index: number): string {
+  return `input ${index}`;
+}
+
+function caseGraph(opCase: OpCase): Graph {
+  const g = new GraphBuilder();
+  const inputs = opCase.inputs.map(({ role, type, bytes }, index) => {
+    const name = leafName(index);
+    if (role === 'constant') return g.constant([...decode(type, bytes)], type, name);
+    return role === 'input' ? g.input(name, type) : role === 'param' ? g.param(name, type) : g.state(name, type);
+  });
+  const y = g.add(opCase.op, opCase.params, inputs, 'y');
+  if (g.typeOf(y).dtype !== 'f16') g.output('y', y);
+  return g.build();
+}
+
+function caseOutputType(graph: Graph): TensorType {
+  return graph.nodes.at(-1)?.type ?? { dtype: 'f32', shape: [0] };
+}
+
+function updatedState(graph: Graph): string {
+  const state = graph.nodes.find((node) => node.id === graph.nodes.at(-1)?.inputs[0]);
+  if (state?.op !== 'state') throw new ArgumentError('case', 'a case whose output is not f32 or an integer must update its first input, a state');
+  return state.params.name;
+}
+
+function wanted(graph: Graph, opCase: OpCase): Float64Array {
+  const values = new Map(opCase.inputs.map((input, index) => [leafName(index), decodeInput(input)]));
+  const evaluated = evaluate(graph, { inputs: values, params: values, states: values });
+  return evaluated.outputs.get('y')?.data ?? evaluated.states.get(updatedState(graph)) ?? new Float64Array();
+}
+
+function decodeInput({ type, bytes }: CaseInput): Float64Array {
+  if (bytes.byteLength !== byteLengthOfType(type)) throw new ArgumentError('bytes', `the case gives ${bytes.byteLength} bytes for ${byteLengthOfType(type)}`);
+  return Float64Array.from(decode(type, bytes));
+}
+
+/** Numbers from raw bytes of any type that a case may have. */
+function decode(type: TensorType, bytes: Uint8Array): ArrayLike<number> & Iterable<number> {
+  const copy = Uint8Array.from(bytes);
+  if (type.dtype === 'u32') return new Uint32Array(copy.buffer, 0, elementCount(type.shape));
+  if (type.dtype === 'i32') return new Int32Array(copy.buffer, 0, elementCount(type.shape));
+  return dequantize(type.dtype, copy);
+}
+
+function compare(opCase: OpCase, reference: Float64Array, got: ArrayLike<number>): CaseResult {
+  const rowSize = reference.length / (reference.length === 0 ? 1 : (caseRows(opCase) ?? reference.length));
+  const count = opCase.liveRows === undefined ? reference.length : opCase.liveRows * rowSize;
+  const scale = reference.subarray(0, count).reduce((max, value) => (Number.isFinite(value) ? Math.max(max, Math.abs(value)) : max), 0);
+  let worst = 0;
+  let where = '';
+  for (let i = 0; i < count; i++) {
+    const [want, have] = [reference[i] ?? Number.NaN, got[i] ?? Number.NaN];
+    const error = errorOf(want, have, opCase.tolerance, scale);
+    if (error > worst) [worst, where] = [error, `[${i}]: ${have} instead of ${want}`];
+  }
+  return { name: opCase.name, ok: worst <= 1, worst, where };
+}
+
+function caseRows(opCase: OpCase): number | undefined {
+  return opCase.inputs.find((input) => input.role === 'input')?.type.shape[0];
+}
+
+/** As a multiple of the accepted error. Infinities and NaN must be met exactly. */
+function errorOf(want: number, have: number, tolerance: Tolerance, scale: number): number {
+  if (Object.is(want, have) || want === have) return 0;
+  if (!Number.isFinite(want) || !Number.isFinite(have)) return Number.isNaN(want) && Number.isNaN(have) ? 0 : Number.POSITIVE_INFINITY;
+  const accepted = (tolerance.absolute ?? 0) + (tolerance.relative ?? 0) * Math.abs(want) + (tolerance.relativeToMax ?? 0) * scale;
+  return Math.abs(have - want) / accepted;
+}

@@ -1,0 +1,162 @@
+import { DeviceError, type DeviceLostError } from '../core/errors.js';
+import type { GpuKernel } from '../core/kernel.js';
+import { bufferUsage } from '../gpu/constants.js';
+import type { GpuDevice } from '../gpu/device.js';
+import type { GpuAllocation, MemoryClass, MemoryLedger } from '../gpu/memory.js';
+import { profile } from '../gpu/profiler.js';
+import type { ReadbackRing } from '../gpu/readback.js';
+import { Recorder } from '../gpu/recorder.js';
+import type { Graph } from '../graph/graph.js';
+import { gpuTarget } from '../kernels/target.js';
+import type { Target, WeightStore } from '../ops/target.js';
+import { type ExecutionPlan, planGraph } from '../plan/plan.js';
+import type { Backend, Bindings, Executable, Program, Region, RegionWrite, StepTiming, Storage } from './backend.js';
+
+const storageUsage = bufferUsage.storage | bufferUsage.copySrc | bufferUsage.copyDst;
+
+class GpuStorage implements Storage {
+  readonly label: string;
+  readonly byteLength: number;
+  readonly memoryClass: MemoryClass;
+  readonly allocation: GpuAllocation;
+
+  constructor(allocation: GpuAllocation) {
+    this.allocation = allocation;
+    this.label = allocation.label;
+    this.byteLength = allocation.size;
+    this.memoryClass = allocation.memoryClass;
+  }
+
+  get buffer(): GPUBuffer {
+    return this.allocation.buffer;
+  }
+
+  free(): void {
+    this.allocation.free();
+  }
+}
+
+function bufferOf(storage: Storage): GPUBuffer {
+  if (storage instanceof GpuStorage) return storage.buffer;
+  throw new DeviceError('E_DEVICE', `"${storage.label}" is not a buffer of this device`);
+}
+
+/** Graphs on WebGPU. */
+export class GpuBackend implements Backend {
+  readonly kind = 'webgpu';
+  readonly gpu: GpuDevice;
+  readonly reason: string;
+  readonly #target: Target<GpuKernel>;
+  readonly #readback: ReadbackRing;
+
+  /** The backend owns the device: `dispose()` ends both. */
+  constructor(gpu: GpuDevice, reason: string = gpu.reason) {
+    this.gpu = gpu;
+    this.reason = reason;
+    this.#target = gpuTarget(gpu.capabilities);
+    this.#readback = gpu.createReadback();
+  }
+
+  get name(): string {
+    return this.gpu.adapterInfo.name;
+  }
+
+  get checks(): string {
+    return this.gpu.checks;
+  }
+
+  get weights(): WeightStore {
+    return this.#target.weights;
+  }
+
+  /** Resolves when the device is gone. */
+  get lost(): Promise<DeviceLostError> {
+    return this.gpu.lost;
+  }
+
+  program(graph: Graph): Program {
+    const plan = planGraph(graph, this.#target);
+    return {
+      plan,
+      kernels: [...new Set(plan.steps.map((step) => step.kernel.key))],
+      prepare: (bindings) => prepare(this.gpu, this.#readback, plan, bindings),
+    };
+  }
+
+  async allocate(label: string, byteLength: number, memoryClass: MemoryClass): Promise<Storage> {
+    return new GpuStorage(await this.gpu.memory.allocate({ label, size: byteLength, usage: storageUsage, memoryClass }));
+  }
+
+  write(storage: Storage, offset: number, bytes: Uint8Array): Promise<void> {
+    return this.gpu.uploader.write(bufferOf(storage), offset, bytes);
+  }
+
+  async read(region: Region): Promise<Uint8Array> {
+    const encoder = this.gpu.device.createCommandEncoder({ label: 'read' });
+    const ticket = this.#readback.copyInto(encoder, bufferOf(region.storage), region.offset, region.byteLength);
+    this.gpu.queue.submit([encoder.finish()]);
+    return new Uint8Array(await ticket.read());
+  }
+
+  idle(): Promise<void> {
+    return this.gpu.idle();
+  }
+
+  ledger(): MemoryLedger {
+    return this.gpu.memory.ledger();
+  }
+
+  dispose(): void {
+    this.#readback.dispose();
+    this.gpu.dispose();
+  }
+}
+
+async function prepare(gpu: GpuDevice, readback: ReadbackRing, plan: ExecutionPlan<GpuKernel>, bindings: Bindings): Promise<Executable> {
+  const pipelines = await Promise.all(plan.steps.map((step) => gpu.pipelines.get(step.kernel)));
+  const recorder = new Recorder();
+  plan.steps.forEach((step, index) => {
+    const buffers = step.args.map(({ location }) => {
+      const storage = location.storage === 'arena' ? bindings.bank(location.bank) : bindings.leaf(location.owner, location.shard);
+      return { buffer: bufferOf(storage), offset: location.offset, size: location.byteLength };
+    });
+    const pipeline = pipelines[index];
+    if (pipeline === undefined) throw new DeviceError('E_DEVICE', `${step.label} has no pipeline`);
+    recorder.add({ label: step.label, pipeline, bindGroup: gpu.pipelines.bindGroup(step.kernel, buffers, step.label), grid: step.kernel.workgroups });
+  });
+  return new GpuExecutable(gpu, readback, recorder);
+}
+
+class GpuExecutable implements Executable {
+  readonly #gpu: GpuDevice;
+  readonly #readback: ReadbackRing;
+  readonly #recorder: Recorder;
+
+  constructor(gpu: GpuDevice, readback: ReadbackRing, recorder: Recorder) {
+    this.#gpu = gpu;
+    this.#readback = readback;
+    this.#recorder = recorder;
+  }
+
+  get stepCount(): number {
+    return this.#recorder.length;
+  }
+
+  async run(writes: readonly RegionWrite[] = [], reads: readonly Region[] = []): Promise<readonly Uint8Array[]> {
+    const { device, queue } = this.#gpu;
+    this.#gpu.check();
+    for (const { storage, offset, bytes } of writes) queue.writeBuffer(bufferOf(storage), offset, bytes as Uint8Array<ArrayBuffer>);
+    const encoder = device.createCommandEncoder();
+    const pass = encoder.beginComputePass();
+    this.#recorder.record(pass);
+    pass.end();
+    const tickets = reads.map((region) => this.#readback.copyInto(encoder, bufferOf(region.storage), region.offset, region.byteLength));
+    queue.submit([encoder.finish()]);
+    const results = await Promise.all(tickets.map((ticket) => ticket.read()));
+    return results.map((bytes) => new Uint8Array(bytes));
+  }
+
+  profile(): Promise<readonly StepTiming[]> {
+    return profile(this.#gpu, this.#recorder);
+  }
+}

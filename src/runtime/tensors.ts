@@ -1,0 +1,210 @@
+import { ArgumentError, FormatError } from '../core/errors.js';
+import { byteLengthOf } from '../core/dtype.js';
+import { byteLengthOfType, elementCount, formatType, sameShape, type TensorType } from '../core/tensor.js';
+import type { MemoryClass } from '../gpu/memory.js';
+import type { RowShard } from '../ops/target.js';
+import { isPacked } from '../plan/lower.js';
+import type { ExecutionPlan } from '../plan/plan.js';
+import type { Backend, Bindings, Storage } from './backend.js';
+
+interface StoredShard extends RowShard {
+  readonly storage: Storage;
+}
+
+/** A named tensor on a backend: packed weights as the target stores them, everything else as it is. */
+export interface StoredTensor {
+  readonly name: string;
+  readonly type: TensorType;
+  readonly shards: readonly StoredShard[];
+  readonly byteLength: number;
+}
+
+/** Named tensors that outlive runs and that several executables share: weights, caches, session state. */
+export class TensorStore {
+  readonly #backend: Backend;
+  readonly #tensors = new Map<string, StoredTensor>();
+
+  constructor(backend: Backend) {
+    this.#backend = backend;
+  }
+
+  get(name: string): StoredTensor | undefined {
+    return this.#tensors.get(name);
+  }
+
+  /** Makes room for a tensor; asking again for one that is there with the same type is no error. Packed matrices are split by rows where the backend wants it. */
+  async allocate(name: string, type: TensorType, memoryClass: MemoryClass): Promise<StoredTensor> {
+    const known = this.#tensors.get(name);
+    if (known !== undefined) {
+      if (known.type.dtype === type.dtype && sameShape(known.type.shape, type.shape)) return known;
+      throw new ArgumentError('type', `"${name}" is ${formatType(known.type)} already, it cannot be ${formatType(type)} as well`);
+    }
+    const packed = memoryClass === 'weights' && isPacked(type);
+    const rows = packed ? this.#backend.weights.shards(type) : [{ start: 0, rows: type.shape[0] ?? 1 }];
+    const shards: StoredShard[] = [];
+    for (const [index, shard] of rows.entries()) {
+      const bytes = packed ? this.#backend.weights.byteLength(shardType(type, shard)) : byteLengthOfType(type);
+      const label = rows.length > 1 ? `${name} rows ${shard.start} to ${shard.start + shard.rows}` : name;
+      shards.push({ ...shard, storage: await this.#backend.allocate(label, Math.max(bytes, 4), memoryClass).catch(releasing(shards, index)) });
+    }
+    const tensor: StoredTensor = { name, type, shards, byteLength: shards.reduce((sum, shard) => sum + shard.storage.byteLength, 0) };
+    this.#tensors.set(name, tensor);
+    return tensor;
+  }
+
+  /** Writes a whole tensor given in ggml's layout. */
+  async write(name: string, bytes: Uint8Array): Promise<void> {
+    const writer = this.writer(name);
+    await writer.push(bytes);
+    await writer.finish();
+  }
+
+  /** Takes a tensor's bytes piece by piece, in order, as a file gives them. */
+  writer(name: string): TensorWriter {
+    const tensor = this.#tensors.get(name);
+    if (tensor === undefined) throw new ArgumentError('name', `there is no tensor "${name}" here: allocate it first`);
+    const packed = tensor.shards.some((shard) => shard.storage.memoryClass === 'weights') && isPacked(tensor.type);
+    return packed ? new PackedWriter(this.#backend, tensor) : new PlainWriter(this.#backend, tensor);
+  }
+
+  /** The storages that a plan's leaves are in, with `banks` for the rest. `constants` are the plan's own. */
+  bindings(plan: ExecutionPlan<unknown>, banks: readonly Storage[], constants: ReadonlyMap<number, Storage>): Bindings {
+    return {
+      bank: (index) => present(banks[index], `bank ${index}`),
+      leaf: (owner, shard) => {
+        const value = plan.values.get(owner);
+        if (value?.storage === 'constant') return present(constants.get(owner), `constant ${value.name}`);
+        return present(this.#tensors.get(value?.name ?? '')?.shards[shard]?.storage, `"${value?.name ?? owner}" shard ${shard}`);
+      },
+    };
+  }
+
+  /** Frees one tensor; a name that is not there is no error. */
+  free(name: string): void {
+    for (const shard of this.#tensors.get(name)?.shards ?? []) shard.storage.free();
+    this.#tensors.delete(name);
+  }
+
+  dispose(): void {
+    for (const name of [...this.#tensors.keys()]) this.free(name);
+  }
+}
+
+function present(storage: Storage | undefined, what: string): Storage {
+  if (storage === undefined) throw new ArgumentError('bindings', `${what} has no storage: allocate it before the plan is prepared`);
+  return storage;
+}
+
+function shardType(type: TensorType, shard: RowShard): TensorType {
+  return { dtype: type.dtype, shape: [shard.rows, ...type.shape.slice(1)] };
+}
+
+function releasing(shards: readonly StoredShard[], made: number): (error: unknown) => never {
+  return (error) => {
+    for (const shard of shards.slice(0, made)) shard.storage.free();
+    throw error;
+  };
+}
+
+export interface TensorWriter {
+  push(bytes: Uint8Array): Promise<void>;
+  /** Throws where bytes are missing. */
+  finish(): Promise<void>;
+}
+
+function countBytes(tensor: StoredTensor, got: number, complete: boolean): void {
+  const wanted = byteLengthOfType(tensor.type);
+  if (got > wanted || (complete && got !== wanted)) {
+    throw new FormatError('E_DATA_BOUNDS', `${tensor.name} is ${formatType(tensor.type)} and takes ${wanted} bytes, got ${got}`, { tensor: tensor.name });
+  }
+}
+
+/** Stores bytes as they come; keeps back what does not fill a word. */
+class PlainWriter implements TensorWriter {
+  readonly #backend: Backend;
+  readonly #tensor: StoredTensor;
+  #received = 0;
+  #written = 0;
+  #rest = new Uint8Array();
+
+  constructor(backend: Backend, tensor: StoredTensor) {
+    this.#backend = backend;
+    this.#tensor = tensor;
+  }
+
+  async push(bytes: Uint8Array): Promise<void> {
+    this.#received += bytes.byteLength;
+    countBytes(this.#tensor, this.#received, false);
+    const joined = join(this.#rest, bytes);
+    const whole = joined.byteLength - (joined.byteLength % 4);
+    await this.#write(joined.subarray(0, whole));
+    this.#rest = joined.slice(whole);
+  }
+
+  async finish(): Promise<void> {
+    countBytes(this.#tensor, this.#received, true);
+    await this.#write(this.#rest);
+  }
+
+  async #write(bytes: Uint8Array): Promise<void> {
+    const storage = this.#tensor.shards[0]?.storage;
+    if (bytes.byteLength === 0 || storage === undefined) return;
+    await this.#backend.write(storage, this.#written, bytes);
+    this.#written += bytes.byteLength;
+  }
+}
+
+/** Packs whole groups of rows as they come; at most one group is kept back. */
+class PackedWriter implements TensorWriter {
+  readonly #backend: Backend;
+  readonly #tensor: StoredTensor;
+  readonly #rowBytes: number;
+  #received = 0;
+  #row = 0;
+  #rest: Uint8Array = new Uint8Array();
+
+  constructor(backend: Backend, tensor: StoredTensor) {
+    this.#backend = backend;
+    this.#tensor = tensor;
+    this.#rowBytes = byteLengthOf(tensor.type.dtype, elementCount(tensor.type.shape.slice(1)));
+  }
+
+  async push(bytes: Uint8Array): Promise<void> {
+    this.#received += bytes.byteLength;
+    countBytes(this.#tensor, this.#received, false);
+    const joined = join(this.#rest, bytes);
+    const groupBytes = this.#rowBytes * this.#backend.weights.rowGroup;
+    const complete = this.#received === byteLengthOfType(this.#tensor.type);
+    const whole = complete ? joined.byteLength : joined.byteLength - (joined.byteLength % groupBytes);
+    await this.#writeRows(joined.subarray(0, whole));
+    this.#rest = joined.slice(whole);
+  }
+
+  async finish(): Promise<void> {
+    countBytes(this.#tensor, this.#received, true);
+  }
+
+  /** Rows may end inside one shard and go on in the next: shards start at multiples of the row group. */
+  async #writeRows(bytes: Uint8Array): Promise<void> {
+    let done = 0;
+    while (done < bytes.byteLength) {
+      const shard = this.#tensor.shards.find(({ start, rows }) => this.#row < start + rows);
+      if (shard === undefined) throw new ArgumentError('bytes', `${this.#tensor.name} has no row ${this.#row}`);
+      const rows = Math.min(shard.start + shard.rows - this.#row, (bytes.byteLength - done) / this.#rowBytes);
+      const piece = bytes.subarray(done, done + rows * this.#rowBytes);
+      for (const write of this.#backend.weights.pack(shardType(this.#tensor.type, shard), this.#row - shard.start, piece)) {
+        await this.#backend.write(shard.storage, write.offset, write.bytes);
+      }
+      this.#row += rows;
+      done += piece.byteLength;
+    }
+  }
+}
+
+function join(a: Uint8Array, b: Uint8Array): Uint8Array {
+  if (a.byteLength === 0) return b;
+  const joined = new Uint8Array(a.byteLength + b.byteLength);
+  joined.set(a);
+  joined.set(b, a.byteLength);
+  return joined;
+}
