@@ -1,7 +1,8 @@
 /** WGSL that reads the packed weights of weights-layout.ts. The weight's binding is `w: array<vec4<u32>>`; rows count from the start of the shard. */
 
+import { UnsupportedError } from '../core/errors.js';
 import { decodeHalfFunction } from './template.js';
-import { type BlockType, planeOffset, type WeightLayout } from './weights-layout.js';
+import { type BlockType, planeOffset, type WeightLayout, weightTypes } from './weights-layout.js';
 
 /** Weights of a chunk that share a scale: `scale * quad - minimum` for every quad of four, or the quads as they are. */
 export interface WeightGroup {
@@ -20,15 +21,16 @@ export interface WeightReader {
   readonly functions: string;
   /** Statements that load chunk `c` of row `row` under names ending in `id`; nothing is decoded yet, so that many loads can be in flight. */
   load(id: string, row: string, c: string): string;
-  /** What a loaded chunk means, in order. `c` is the chunk's number again. */
-  groups(id: string, row: string, c: string): readonly WeightGroup[];
+  /** What the chunk loaded under `id` means, in order. */
+  groups(id: string): readonly WeightGroup[];
 }
 
 export function weightReader(layout: WeightLayout): WeightReader {
   switch (layout.dtype) {
-    case 'f32':
     case 'u32':
     case 'i32':
+      throw new UnsupportedError(`linear and gatherRows read weights of type ${weightTypes.join(', ')}; got ${layout.dtype}`);
+    case 'f32':
       return wordReader(layout);
     case 'f16':
     case 'bf16':

@@ -1,0 +1,99 @@
+/** y = x W^T with W [N, K], for any number of rows of x: which kernel, and the steps that run it. */
+
+import type { GpuCapabilities } from '../core/capabilities.js';
+import type { GpuKernel } from '../core/kernel.js';
+import type { Step, StepArg } from '../core/step.js';
+import type { LoweringRule, RowShard } from '../ops/target.js';
+import type { LinearProblem } from './linear-text.js';
+import { type MatmulTile, matmulKernel, tileBytes, tileSize } from './matmul.js';
+import { type MatvecShape, matvecKernel } from './matvec.js';
+import { arg } from './template.js';
+import { weightLayout } from './weights-layout.js';
+
+/** Sizes that decide which kernel runs. */
+export interface LinearShape {
+  /** Rows of x. */
+  readonly rows: number;
+  /** Rows of the weight (of one shard). */
+  readonly outputs: number;
+}
+
+export type LinearChoice = { readonly reason: string } & ({ readonly family: 'matvec'; readonly shape: MatvecShape } | { readonly family: 'matmul'; readonly tile: MatmulTile });
+
+/** Up to here reading the weight is the cost, and a row of x more is nearly free. */
+export const maxMatvecRows = 8;
+
+/** Tiles that keep a large GPU busy: about two for each of its multiprocessors. */
+const busyTiles = 256;
+
+const tiles: readonly MatmulTile[] = [
+  { threads: [16, 16], quadrants: [2, 2], depth: 8, buffers: 2 },
+  { threads: [16, 16], quadrants: [2, 2], depth: 8, buffers: 1 },
+  { threads: [8, 8], quadrants: [2, 2], depth: 16, buffers: 1 },
+  { threads: [8, 8], quadrants: [1, 1], depth: 16, buffers: 1 },
+  { threads: [4, 16], quadrants: [1, 1], depth: 16, buffers: 1 },
+];
+
+/** Pure: equal arguments give equal kernels. */
+export function selectLinear(shape: LinearShape, capabilities: GpuCapabilities): LinearChoice {
+  return shape.rows <= maxMatvecRows ? selectMatvec(shape, capabilities) : selectMatmul(shape, capabilities);
+}
+
+function selectMatvec({ rows, outputs }: LinearShape, { subgroups, subgroupMinSize, subgroupMaxSize }: GpuCapabilities): LinearChoice {
+  const most = rows === 1 ? 4 : 2;
+  const teamRows = Math.min(most, outputs >= 8192 ? 4 : outputs >= 2048 ? 2 : 1);
+  const unroll = rows === 1 ? 8 / Math.max(2, teamRows) : 1;
+  const why = `${rows} ${rows === 1 ? 'row' : 'rows'}: every weight is read once`;
+  if (subgroups && subgroupMinSize === subgroupMaxSize && subgroupMinSize >= 4) {
+    const threads = Math.max(subgroupMinSize, Math.min(128, 4 * subgroupMinSize));
+    return { family: 'matvec', shape: { team: 'subgroup', threads, subgroupSize: subgroupMinSize, teamRows, unroll }, reason: `${why}; subgroups of ${subgroupMinSize} add up` };
+  }
+  if (subgroups && subgroupMinSize >= 4) {
+    const threads = Math.max(64, subgroupMaxSize);
+    const reason = `${why}; subgroups of ${subgroupMinSize} to ${subgroupMaxSize} add up, then the workgroup`;
+    return { family: 'matvec', shape: { team: 'subgroups', threads, subgroupSize: subgroupMinSize, teamRows, unroll }, reason };
+  }
+  return { family: 'matvec', shape: { team: 'tree', threads: 64, subgroupSize: 0, teamRows, unroll }, reason: `${why}; no subgroups: the workgroup adds up` };
+}
+
+/** The largest tile that fits the device, is not mostly padding, and leaves enough tiles to keep a GPU busy. */
+function selectMatmul({ rows, outputs }: LinearShape, { limits }: GpuCapabilities): LinearChoice {
+  const fitting = tiles.filter(({ threads: [x, w], ...tile }) => {
+    return x * w <= limits.maxComputeInvocationsPerWorkgroup && tileBytes({ threads: [x, w], ...tile }) <= limits.maxComputeWorkgroupStorageSize;
+  });
+  const count = (tile: MatmulTile): number => Math.ceil(rows / tileSize(tile)[0]) * Math.ceil(outputs / tileSize(tile)[1]);
+  const [last] = fitting.slice(-1);
+  const narrow = rows <= 16 ? last : undefined;
+  const tile = narrow ?? fitting.find((entry) => count(entry) >= busyTiles) ?? fitting[fitting.length - 2] ?? tiles[4];
+  const chosen = tile as MatmulTile;
+  const [x, w] = tileSize(chosen);
+  return { family: 'matmul', tile: chosen, reason: `${rows} rows: tiles of ${x}x${w}, ${count(chosen)} of them` };
+}
+
+/** The kernel for one shard of a weight. */
+export function linearKernel(problem: LinearProblem, capabilities: GpuCapabilities): GpuKernel {
+  const choice = selectLinear({ rows: problem.rows, outputs: problem.layout.rows }, capabilities);
+  return choice.family === 'matvec' ? matvecKernel(problem, choice.shape) : matmulKernel(problem, choice.tile);
+}
+
+/** One step for each shard of the weight; each writes its columns of y. */
+export function linearRule(capabilities: GpuCapabilities): LoweringRule<'linear', GpuKernel> {
+  return ({ inputs: [x, w, ...rest], output, params, label, id }) => {
+    if (x === undefined || w === undefined) return [];
+    const [rows = 0, outputs = 0] = output.type.shape;
+    const others = rest.map((ref) => arg(ref, 'read'));
+    return w.shards.map((shard, index): Step<GpuKernel> => {
+      const layout = weightLayout({ dtype: w.type.dtype, shape: [shard.rows, ...w.type.shape.slice(1)] });
+      const problem: LinearProblem = { layout, start: shard.start, outputs, rows, bias: params.bias, residual: params.residual ? 'read' : 'none' };
+      const args: readonly StepArg[] = [arg(x, 'read'), { value: w.id, shard: index, access: 'read' }, ...others, arg(output, 'write')];
+      const step = { label: stepLabel(label, w.shards, index), node: id, kernel: linearKernel(problem, capabilities), args };
+      // With several shards y would have to be in place in every step or in none, which one step cannot promise for the others.
+      if (!params.residual || w.shards.length > 1) return step;
+      return { ...step, inPlace: { input: args.length - 2, output: args.length - 1, kernel: linearKernel({ ...problem, residual: 'inPlace' }, capabilities) } };
+    });
+  };
+}
+
+function stepLabel(label: string, shards: readonly RowShard[], index: number): string {
+  return shards.length === 1 ? label : `${label} (rows ${shards[index]?.start} on)`;
+}
