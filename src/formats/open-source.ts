@@ -1,0 +1,69 @@
+/** From whatever the caller has to a `ByteSource`. */
+
+import { ArgumentError, CentellaError, throwIfAborted } from '../core/errors.js';
+import { openFile } from '../platform/files.js';
+import { detectRuntime } from '../platform/runtime.js';
+import { type ByteSource, checkedRead, memorySource, type SourceLike } from './source.js';
+import { openUrl, type UrlOptions } from './url-source.js';
+
+/**
+ * Opens any kind of source. Text with a scheme (`https:`, `blob:`, `data:`, `file:`) is a URL; other text is a path in server runtimes and a URL relative to
+ * the page in browsers. Throws `CentellaError` E_IO where it cannot be opened, `AbortedError` where the signal fired.
+ */
+export async function openSource(source: SourceLike, options: UrlOptions = {}): Promise<ByteSource> {
+  throwIfAborted(options.signal, 'opening the source');
+  if (typeof source === 'string') return openText(source, options);
+  if (source instanceof URL) return source.protocol === 'file:' ? openPath(source) : openUrl(source, options);
+  if (source instanceof Uint8Array) return memorySource(source, 'bytes in memory');
+  if (source instanceof ArrayBuffer) return memorySource(new Uint8Array(source), 'bytes in memory');
+  if (source instanceof Blob) return blobSource(source);
+  if (isByteSource(source)) return source;
+  throw new ArgumentError('source', `a model comes from a path, a URL, a Blob, an ArrayBuffer, a Uint8Array or a ByteSource, got ${typeof source}`);
+}
+
+function openText(text: string, options: UrlOptions): Promise<ByteSource> {
+  // A scheme has two letters or more: "C:\models" is a path.
+  if (/^[a-z][a-z0-9+.-]+:/i.test(text)) return openSource(new URL(text), options);
+  if (detectRuntime().syncAvailable) return openPath(text);
+  return openUrl(new URL(text, globalThis.location?.href), options);
+}
+
+async function openPath(path: string | URL): Promise<ByteSource> {
+  const file = await openFile(path);
+  return {
+    name: file.name,
+    size: file.size,
+    read(offset, length, signal) {
+      return checkedRead(file, offset, length, signal, () => file.read(offset, length));
+    },
+    close: () => file.close(),
+  };
+}
+
+function blobSource(blob: Blob): ByteSource {
+  const name = 'name' in blob && typeof blob.name === 'string' ? blob.name : 'blob';
+  const source: ByteSource = {
+    name,
+    size: blob.size,
+    read(offset, length, signal) {
+      return checkedRead(source, offset, length, signal, async () => {
+        const buffer = await blob
+          .slice(offset, offset + length)
+          .arrayBuffer()
+          .catch((cause: unknown) => {
+            throw new CentellaError('E_IO', `cannot read ${name} at byte ${offset}: the file may have changed or moved since it was chosen`, { cause });
+          });
+        if (buffer.byteLength !== length) throw new CentellaError('E_IO', `${name} gave ${buffer.byteLength} bytes at ${offset}, wanted ${length}`);
+        return new Uint8Array(buffer);
+      });
+    },
+    close: () => Promise.resolve(),
+  };
+  return source;
+}
+
+function isByteSource(value: unknown): value is ByteSource {
+  return (
+    typeof value === 'object' && value !== null && 'read' in value && typeof value.read === 'function' && 'size' in value && typeof value.size === 'number'
+  );
+}
