@@ -2,8 +2,9 @@
 
 import type { GpuCapabilities } from '../core/capabilities.js';
 import type { BindingKind, GpuKernel, Grid, KernelFeature } from '../core/kernel.js';
-import type { Access, StepArg } from '../core/step.js';
-import type { TensorRef } from '../ops/target.js';
+import type { Access, InPlace, Step, StepArg } from '../core/step.js';
+import type { ComputeOp } from '../ops/params.js';
+import type { LoweringNode, TensorRef } from '../ops/target.js';
 
 /** A structural parameter of a kernel: everything that its text depends on. */
 export type KernelParam = number | string | boolean | readonly KernelParam[] | { readonly [name: string]: KernelParam };
@@ -62,6 +63,11 @@ function isList(value: readonly KernelParam[] | { readonly [name: string]: Kerne
 /** An argument that is not a shard of a weight. */
 export function arg(ref: TensorRef, access: Access): StepArg {
   return { value: ref.id, shard: 0, access };
+}
+
+/** The steps of a node that takes one dispatch. */
+export function oneStep(node: LoweringNode<ComputeOp>, kernel: GpuKernel, args: readonly StepArg[], inPlace?: InPlace<GpuKernel>): readonly Step<GpuKernel>[] {
+  return [{ label: node.label, node: node.id, kernel, args, ...(inPlace === undefined ? {} : { inPlace }) }];
 }
 
 /** `@group(0)` declarations in order; each entry is [name, element type, kind]. */
@@ -145,6 +151,18 @@ export const encodeHalfFunction = `fn encodeHalf(x: f32) -> u32 {
   return sign | (kept + select(0u, 1u, rest > half || (rest == half && (kept & 1u) == 1u)));
 }
 `;
+
+/** WGSL vectors of f32: the widest of 4, 2 and 1 that divides `size`. */
+export function vectorWidth(size: number): 1 | 2 | 4 {
+  return size % 4 === 0 ? 4 : size % 2 === 0 ? 2 : 1;
+}
+
+export function vectorType(width: 1 | 2 | 4, scalar = 'f32'): string {
+  return width === 1 ? scalar : `vec${width}<${scalar}>`;
+}
+
+/** Threads of a one-dimensional workgroup for elementwise work. */
+export const elementThreads = 256;
 
 /** Subgroups as a kernel sees them: absent, of one known size, or of a size read at run time within a range. */
 export interface SubgroupRange {
