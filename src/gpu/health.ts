@@ -47,17 +47,15 @@ export class DeviceHealth {
   }
 
   /**
-   * The error to throw for a rejected WebGPU promise. After a loss WebGPU rejects with AbortError, sometimes before `lost` resolves; the queue's own promise comes
-   * later than both.
+   * The error to throw for a rejected WebGPU promise. A lost device rejects with AbortError, sometimes before `lost` resolves: the queue's own promise comes
+   * later than both, and where it does not, an abort still means a loss, because nothing else aborts what Centella waits for.
    */
   async explain(error: unknown, what: string): Promise<Error> {
     if (this.#loss === undefined) await this.#device.queue.onSubmittedWorkDone().catch(() => undefined);
     if (this.#loss !== undefined) return this.#loss;
-    return new DeviceError(
-      'E_DEVICE',
-      `${what} failed on the GPU device ${this.#label}: ${error instanceof Error ? `${error.name} ${error.message}`.trim() : String(error)}`,
-      { cause: error },
-    );
+    const { name, message } = error instanceof Error ? error : { name: '', message: String(error) };
+    if (name === 'AbortError') return lossOf(this.#label, 'unknown', `${what} was aborted`);
+    return new DeviceError('E_DEVICE', `${what} failed on the GPU device ${this.#label}: ${`${name} ${message}`.trim()}`, { cause: error });
   }
 
   dispose(): void {
