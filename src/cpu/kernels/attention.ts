@@ -1,0 +1,151 @@
+import { f32, f32x4, type F32, type FunctionBuilder, i32, type I32, type Local, plus, sequence, type Statement, v128, type V128, type WasmProgram } from '../wasm/assembler.js';
+import { expOfNonPositive, halfDecoder, horizontalSum } from '../wasm/math.js';
+
+export type CacheType = 'f32' | 'f16';
+
+/** Vectors of a value row that one pass over the positions sums. */
+const chunkVectors = 4;
+
+/**
+ * Attention of one row: `heads` query heads that share a KV head, over positions 0 to length - 1. Parameters: q (f32 [heads, width]), keys and values (of the KV head:
+ * [positions, width]), y (f32 [heads, width]), scores (f32 [heads, stride]), length, bytes of stride. The stride leaves room for 4 more scores than there are positions.
+ * Sums run in 4 lanes over the width, then over the positions in order, whatever the tiling.
+ */
+export function attendRow(cache: CacheType, width: number, heads: number, scale: number): WasmProgram {
+  return {
+    key: `attendRow:${cache},${width},${heads},${scale}`,
+    parameters: 7,
+    body: (f) => new AttendBody(f, cache, width, heads, scale).emit(),
+  };
+}
+
+class AttendBody {
+  readonly #f: FunctionBuilder;
+  readonly #vectors: number;
+  readonly #rowBytes: number;
+  readonly #elementBytes: number;
+  readonly #heads: readonly number[];
+  readonly #scale: number;
+  readonly #read: (at: I32, offset: number) => V128;
+
+  constructor(f: FunctionBuilder, cache: CacheType, width: number, heads: number, scale: number) {
+    this.#f = f;
+    this.#vectors = width / 4;
+    this.#elementBytes = cache === 'f16' ? 2 : 4;
+    this.#rowBytes = width * this.#elementBytes;
+    this.#heads = Array.from({ length: heads }, (_, h) => h);
+    this.#scale = scale;
+    const half = cache === 'f16' ? halfDecoder(f) : undefined;
+    this.#read = half === undefined ? v128.load : (at, offset) => half(v128.load16x4s(at, offset));
+  }
+
+  emit(): Statement {
+    const f = this.#f;
+    const [keys, scores, length, stride] = [f.parameter(1), f.parameter(4), f.parameter(5), f.parameter(6)];
+    const [k, s, fours, rest] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
+    const inverse = f.locals('v128', this.#heads.length);
+    const quads = i32.shr(plus(length.get, 3), i32.const(2));
+    return sequence(
+      k.set(keys.get),
+      s.set(scores.get),
+      fours.set(i32.shr(length.get, i32.const(2))),
+      rest.set(i32.and(length.get, i32.const(3))),
+      f.when(fours.get, f.repeat(fours.get, this.#score(k, s, stride, 4))),
+      f.when(rest.get, f.repeat(rest.get, this.#score(k, s, stride, 1))),
+      // Lanes past the last position weigh nothing.
+      this.#heads.map((h) => v128.store(i32.add(s.get, times(stride.get, h)), f32x4.const(Number.NEGATIVE_INFINITY))),
+      this.#heads.map((h) => this.#softmax(i32.add(scores.get, times(stride.get, h)), quads, inverse[h])),
+      this.#weigh(inverse),
+    );
+  }
+
+  /** Scores of `positions` keys for all heads; advances the key and the score addresses. */
+  #score(k: Local<'i32'>, s: Local<'i32'>, stride: Local<'i32'>, positions: number): Statement {
+    const f = this.#f;
+    const q = f.parameter(0);
+    const [kx, qx] = [f.local('i32'), f.local('i32')];
+    const sums = this.#heads.map(() => f.locals('v128', positions));
+    const keys = f.locals('v128', positions);
+    const value = f.local('v128');
+    const zero = f.once(f32x4.const(0));
+    const width = this.#vectors * 16;
+    const add = (sum: Local<'v128'>, p: number): Statement => sum.set(f32x4.add(sum.get, f32x4.mul(value.get, (keys[p] ?? value).get)));
+    const scaled = (sum: Local<'v128'>): F32 => f32.mul(horizontalSum(sum), f32.const(this.#scale));
+    return sequence(
+      sums.flat().map((sum) => sum.set(zero)),
+      kx.set(k.get),
+      qx.set(q.get),
+      f.repeat(
+        i32.const(this.#vectors),
+        keys.map((key, p) => key.set(this.#read(kx.get, p * this.#rowBytes))),
+        sums.map((row, h) => sequence(value.set(v128.load(qx.get, h * width)), row.map(add))),
+        kx.set(plus(kx.get, 4 * this.#elementBytes)),
+        qx.set(plus(qx.get, 16)),
+      ),
+      sums.map((row, h) => row.map((sum, p) => f32.store(i32.add(s.get, times(stride.get, h)), scaled(sum), p * 4))).flat(),
+      k.set(plus(k.get, positions * this.#rowBytes)),
+      s.set(plus(s.get, positions * 4)),
+    );
+  }
+
+  /** Scores become e^(score - max); `inverse` becomes 1 / their sum in every lane. */
+  #softmax(scores: I32, quads: I32, inverse: Local<'v128'> | undefined): Statement {
+    const f = this.#f;
+    const [max, value, sum, at] = [f.local('v128'), f.local('v128'), f.local('v128'), f.local('i32')];
+    const exp = expOfNonPositive(f);
+    const one = f.once(f32x4.const(1));
+    const swap = (lanes: readonly number[]): Statement => max.set(f32x4.max(max.get, v128.shuffle(max.get, max.get, lanes)));
+    return sequence(
+      at.set(scores),
+      max.set(f32x4.const(Number.NEGATIVE_INFINITY)),
+      f.repeat(quads, max.set(f32x4.max(max.get, v128.load(at.get))), at.set(plus(at.get, 16))),
+      swap([8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7]),
+      swap([4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11]),
+      at.set(scores),
+      sum.set(f32x4.const(0)),
+      f.repeat(
+        quads,
+        value.set(f32x4.sub(v128.load(at.get), max.get)),
+        exp(value),
+        v128.store(at.get, value.get),
+        sum.set(f32x4.add(sum.get, value.get)),
+        at.set(plus(at.get, 16)),
+      ),
+      inverse === undefined ? [] : [inverse.set(f32x4.div(one, f32x4.splat(horizontalSum(sum))))],
+    );
+  }
+
+  /** y = sum of weight * value, a few vectors of the width at a time. */
+  #weigh(inverse: readonly Local<'v128'>[]): Statement {
+    const f = this.#f;
+    const [values, y, scores, length, stride] = [f.parameter(2), f.parameter(3), f.parameter(4), f.parameter(5), f.parameter(6)];
+    const [v, s] = [f.local('i32'), f.local('i32')];
+    const sums = this.#heads.map(() => f.locals('v128', chunkVectors));
+    const loaded = f.locals('v128', chunkVectors);
+    const weight = f.local('v128');
+    const zero = f.once(f32x4.const(0));
+    const chunk = (first: number): Statement => {
+      const count = Math.min(chunkVectors, this.#vectors - first);
+      const used = sums.map((row) => row.slice(0, count));
+      const add = (sum: Local<'v128'>, i: number): Statement => sum.set(f32x4.add(sum.get, f32x4.mul(weight.get, (loaded[i] ?? weight).get)));
+      return sequence(
+        used.flat().map((sum) => sum.set(zero)),
+        v.set(values.get),
+        s.set(scores.get),
+        f.repeat(
+          length.get,
+          loaded.slice(0, count).map((local, i) => local.set(this.#read(v.get, (first + i) * 4 * this.#elementBytes))),
+          used.map((row, h) => sequence(weight.set(v128.load32splat(h === 0 ? s.get : i32.add(s.get, times(stride.get, h)))), row.map(add))),
+          v.set(plus(v.get, this.#rowBytes)),
+          s.set(plus(s.get, 4)),
+        ),
+        used.map((row, h) => row.map((sum, i) => v128.store(y.get, f32x4.mul(sum.get, (inverse[h] ?? sum).get), (h * this.#vectors + first + i) * 16))).flat(),
+      );
+    };
+    return sequence(Array.from({ length: Math.ceil(this.#vectors / chunkVectors) }, (_, i) => chunk(i * chunkVectors)));
+  }
+}
+
+function times(a: I32, n: number): I32 {
+  return i32.mul(a, i32.const(n));
+}

@@ -1,0 +1,268 @@
+import { roundUp } from '../../core/tensor.js';
+import { UnsupportedError } from '../../core/errors.js';
+import { stateWord } from '../../ops/state.js';
+import type { LoweringRule, TensorRef } from '../../ops/target.js';
+import { floatToHalf, halfToFloat } from '../../quant/index.js';
+import type { CpuContext, CpuKernel } from '../kernel.js';
+import { attendRow, type CacheType } from '../kernels/attention.js';
+import { axisOf, cpuStep, inputOf } from '../step.js';
+
+export const lastRow: LoweringRule<'lastRow', CpuKernel> = (node) => {
+  const [x, state] = [inputOf(node, 0), inputOf(node, 1)];
+  const [rows, width] = [axisOf(x, 0), axisOf(x, 1)];
+  const kernel: CpuKernel = {
+    key: `lastRow:${rows},${width}`,
+    family: 'lastRow',
+    programs: [],
+    bind(context) {
+      const [values, words, y] = [context.f32(0), context.u32(1), context.f32(2)];
+      return () => {
+        const start = (liveRows(words, rows) - 1) * width;
+        for (let i = 0; i < width; i++) y[i] = values[start + i] ?? Number.NaN;
+      };
+    },
+  };
+  return [cpuStep(node, kernel, [x, 'read'], [state, 'read'], [node.output, 'write'])];
+};
+
+/** Live rows of this run, of `rows` rows at most. */
+function liveRows(state: Uint32Array, rows: number): number {
+  return Math.min(state[stateWord.rows] ?? 0, rows);
+}
+
+export const rope: LoweringRule<'rope', CpuKernel> = (node) => {
+  const [x, table, state] = [inputOf(node, 0), inputOf(node, 1), inputOf(node, 2)];
+  const [rows, heads, width, half] = [axisOf(x, 0), axisOf(x, 1), axisOf(x, 2), axisOf(table, 1)];
+  const kernel = ropeKernel(rows, heads, width, half, node.params.pairing === 'adjacent');
+  return [cpuStep(node, kernel, [x, 'read'], [table, 'read'], [state, 'read'], [node.output, 'write'])];
+};
+
+function ropeKernel(rows: number, heads: number, width: number, half: number, adjacent: boolean): CpuKernel {
+  const [step, apart] = adjacent ? [2, 1] : [1, half];
+  return {
+    key: `rope:${rows},${heads},${width},${half},${adjacent}`,
+    family: 'rope',
+    programs: [],
+    bind(context) {
+      const [x, table, state, y] = [context.f32(0), context.f32(1), context.u32(2), context.f32(3)];
+      return () => {
+        const live = liveRows(state, rows);
+        const position = state[stateWord.position] ?? 0;
+        y.set(x);
+        for (let t = 0; t < live; t++) {
+          const angles = (position + t) * half * 2;
+          for (let start = t * heads * width; start < (t + 1) * heads * width; start += width) {
+            for (let i = 0; i < half; i++) {
+              const [cos, sin] = [table[angles + 2 * i] ?? 1, table[angles + 2 * i + 1] ?? 0];
+              const a = start + i * step;
+              const [xa, xb] = [x[a] ?? 0, x[a + apart] ?? 0];
+              y[a] = xa * cos - xb * sin;
+              y[a + apart] = xa * sin + xb * cos;
+            }
+          }
+        }
+      };
+    },
+  };
+}
+
+export const cacheWrite: LoweringRule<'cacheWrite', CpuKernel> = (node) => {
+  const [cache, x, state] = [inputOf(node, 0), inputOf(node, 1), inputOf(node, 2)];
+  const kernel = cacheWriteKernel(cacheType(node.label, cache), axisOf(x, 0), axisOf(cache, 0), axisOf(cache, 1), axisOf(cache, 2));
+  return [cpuStep(node, kernel, [node.output, 'readwrite'], [x, 'read'], [state, 'read'])];
+};
+
+function cacheType(label: string, cache: TensorRef): CacheType {
+  const { dtype } = cache.type;
+  if (dtype === 'f32' || dtype === 'f16') return dtype;
+  throw new UnsupportedError(`${label}: a KV cache is f32 or f16, got ${dtype}`);
+}
+
+/** Live rows beyond the capacity are not written: the caller has checked that there are none. */
+function cacheWriteKernel(cache: CacheType, rows: number, heads: number, capacity: number, width: number): CpuKernel {
+  return {
+    key: `cacheWrite:${cache},${rows},${heads},${capacity},${width}`,
+    family: `cacheWrite ${cache}`,
+    programs: [],
+    bind(context) {
+      const [x, state] = [context.f32(1), context.u32(2)];
+      const put = cache === 'f32' ? floatWriter(context.f32(0), x) : halfWriter(context.u16(0), x);
+      return () => {
+        const position = state[stateWord.position] ?? 0;
+        const live = Math.min(liveRows(state, rows), capacity - position);
+        for (let t = 0; t < live; t++) {
+          for (let head = 0; head < heads; head++) put((head * capacity + position + t) * width, (t * heads + head) * width, width);
+        }
+      };
+    },
+  };
+}
+
+type Put = (to: number, from: number, count: number) => void;
+
+function floatWriter(cache: Float32Array, x: Float32Array): Put {
+  return (to, from, count) => {
+    for (let i = 0; i < count; i++) cache[to + i] = x[from + i] ?? 0;
+  };
+}
+
+function halfWriter(cache: Uint16Array, x: Float32Array): Put {
+  return (to, from, count) => {
+    for (let i = 0; i < count; i++) cache[to + i] = floatToHalf(x[from + i] ?? 0);
+  };
+}
+
+interface AttentionShape {
+  readonly cache: CacheType;
+  readonly rows: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly capacity: number;
+  readonly width: number;
+  readonly scale: number;
+}
+
+/** Query heads that one pass over the cache serves. */
+const sharedHeads = 2;
+
+export const attention: LoweringRule<'attention', CpuKernel> = (node, context) => {
+  const [q, keys, values, state] = [inputOf(node, 0), inputOf(node, 1), inputOf(node, 2), inputOf(node, 3)];
+  const shape: AttentionShape = {
+    cache: cacheType(node.label, keys),
+    rows: axisOf(q, 0),
+    heads: axisOf(q, 1),
+    kvHeads: axisOf(keys, 0),
+    capacity: axisOf(keys, 1),
+    width: axisOf(q, 2),
+    scale: node.params.scale,
+  };
+  if (cacheType(node.label, values) !== shape.cache) throw new UnsupportedError(`${node.label}: keys and values must have one type, got ${shape.cache} and ${values.type.dtype}`);
+  const scores = context.scratch({ dtype: 'f32', shape: [sharedHeads, scoreStride(shape)] });
+  const kernel = shape.width % 4 === 0 ? attentionKernel(shape) : plainAttention(shape);
+  return [cpuStep(node, kernel, [q, 'read'], [keys, 'read'], [values, 'read'], [state, 'read'], [scores, 'write'], [node.output, 'write'])];
+};
+
+/** Scores of one head: the capacity and room for one vector more. */
+function scoreStride({ capacity }: AttentionShape): number {
+  return roundUp(capacity, 4) + 4;
+}
+
+function keyOf(family: string, shape: AttentionShape): string {
+  return `${family}:${shape.cache},${shape.rows},${shape.heads},${shape.kvHeads},${shape.capacity},${shape.width},${shape.scale}`;
+}
+
+/** Passes of one or two query heads of each KV head, for each live row. */
+function attentionKernel(shape: AttentionShape): CpuKernel {
+  const { rows, heads, kvHeads, capacity, width, cache, scale } = shape;
+  const ratio = heads / kvHeads;
+  const pair = attendRow(cache, width, sharedHeads, scale);
+  const single = attendRow(cache, width, 1, scale);
+  return {
+    key: keyOf('attention', shape),
+    family: `attention ${cache}`,
+    programs: [...(ratio >= sharedHeads ? [pair] : []), ...(ratio % sharedHeads === 0 ? [] : [single])],
+    bind(context) {
+      const [q, keys, values, scores, y] = [context.address(0), context.address(1), context.address(2), context.address(4), context.address(5)];
+      const state = context.u32(3);
+      const passes = headPasses(shape).map(({ head, count }) => {
+        const kv = Math.floor(head / ratio) * capacity * width * (cache === 'f16' ? 2 : 4);
+        return { compiled: context.compiled(count === 1 ? single : pair), head: head * width * 4, keys: keys + kv, values: values + kv };
+      });
+      const [rowBytes, stride] = [heads * width * 4, scoreStride(shape) * 4];
+      return () => {
+        const live = liveRows(state, rows);
+        const position = state[stateWord.position] ?? 0;
+        for (const pass of passes) {
+          for (let t = 0; t < live; t++) {
+            const row = t * rowBytes + pass.head;
+            pass.compiled(q + row, pass.keys, pass.values, y + row, scores, Math.min(position + t + 1, capacity), stride);
+          }
+        }
+      };
+    },
+  };
+}
+
+function headPasses({ heads, kvHeads }: AttentionShape): { readonly head: number; readonly count: number }[] {
+  const ratio = heads / kvHeads;
+  return Array.from({ length: kvHeads }, (_, g) =>
+    Array.from({ length: Math.ceil(ratio / sharedHeads) }, (_, i) => ({ head: g * ratio + i * sharedHeads, count: Math.min(sharedHeads, ratio - i * sharedHeads) })),
+  ).flat();
+}
+
+/** Heads whose width is no multiple of 4. */
+function plainAttention(shape: AttentionShape): CpuKernel {
+  const { rows, heads, kvHeads, capacity, width, scale } = shape;
+  return {
+    key: keyOf('plainAttention', shape),
+    family: `attention ${shape.cache}`,
+    programs: [],
+    bind(context) {
+      const [q, state, weights, y] = [context.f32(0), context.u32(3), context.f32(4), context.f32(5)];
+      const [keys, values] = [cacheReader(shape.cache, context, 1), cacheReader(shape.cache, context, 2)];
+      return () => {
+        const live = liveRows(state, rows);
+        const position = state[stateWord.position] ?? 0;
+        for (let i = 0; i < live * heads; i++) {
+          const kv = Math.floor(((i % heads) * kvHeads) / heads) * capacity * width;
+          const length = Math.min(position + Math.floor(i / heads) + 1, capacity);
+          const sum = softmaxScores(q, i * width, keys, kv, length, width, scale, weights);
+          for (let d = 0; d < width; d++) {
+            let total = 0;
+            for (let p = 0; p < length; p++) total += (weights[p] ?? 0) * values(kv + p * width + d);
+            y[i * width + d] = total / sum;
+          }
+        }
+      };
+    },
+  };
+}
+
+type Reader = (index: number) => number;
+
+function cacheReader(cache: CacheType, context: CpuContext, index: number): Reader {
+  if (cache === 'f32') {
+    const values = context.f32(index);
+    return (i) => values[i] ?? 0;
+  }
+  const bits = context.u16(index);
+  return (i) => halfToFloat(bits[i] ?? 0);
+}
+
+/** Leaves e^(score - max) in `weights` and returns their sum. */
+function softmaxScores(q: Float32Array, from: number, keys: Reader, kv: number, length: number, width: number, scale: number, weights: Float32Array): number {
+  let max = Number.NEGATIVE_INFINITY;
+  for (let p = 0; p < length; p++) {
+    let score = 0;
+    for (let d = 0; d < width; d++) score += (q[from + d] ?? 0) * keys(kv + p * width + d);
+    weights[p] = score * scale;
+    max = Math.max(max, weights[p] ?? 0);
+  }
+  let sum = 0;
+  for (let p = 0; p < length; p++) {
+    weights[p] = Math.exp((weights[p] ?? 0) - max);
+    sum += weights[p] ?? 0;
+  }
+  return sum;
+}
+
+export const advance: LoweringRule<'advance', CpuKernel> = (node) => {
+  const tokens = inputOf(node, 1);
+  const kernel: CpuKernel = {
+    key: 'advance',
+    family: 'advance',
+    programs: [],
+    bind(context) {
+      const [state, chosen] = [context.u32(0), context.u32(1)];
+      return () => {
+        const token = chosen[0] ?? 0;
+        state[stateWord.position] = (state[stateWord.position] ?? 0) + (state[stateWord.rows] ?? 0);
+        state[stateWord.rows] = 1;
+        state[stateWord.token] = token;
+        state[stateWord.steps] = (state[stateWord.steps] ?? 0) + 1;
+        state[stateWord.ids] = token;
+      };
+    },
+  };
+  return [cpuStep(node, kernel, [node.output, 'readwrite'], [tokens, 'read'])];
+};

@@ -1,0 +1,48 @@
+/** Vector mathematics as expressions over v128. */
+
+import { f32, type F32, f32x4, type FunctionBuilder, i32x4, type Local, sequence, type Statement, v128, type V128 } from './assembler.js';
+
+/**
+ * f32 values of four f16 bit patterns in sign-extended i32 lanes; exact for every finite half. The product with 2^112 moves the exponent's bias from 15 to 127 and
+ * normalises subnormals.
+ */
+export function halfDecoder(f: FunctionBuilder): (bits: V128) => V128 {
+  const mask = f.once(v128.const(new Uint32Array(4).fill(0x8fffe000)));
+  const rebias = f.once(f32x4.const(2 ** 112));
+  return (bits) => f32x4.mul(v128.and(i32x4.shl(bits, 13), mask), rebias);
+}
+
+const log2e = 1.4426950408889634;
+/** ln 2 in two parts: the first has 9 significant bits, so that n times it is exact. */
+const ln2High = 0.693359375;
+const ln2Low = -2.12194440e-4;
+/** Coefficients of (e^r - 1 - r) / r^2 on |r| <= ln 2 / 2, highest power first (Cephes, expf). */
+const expTail = [1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1];
+/** Below it e^x is not a normal f32. */
+const expFloor = -87.3;
+
+/** e^x for x <= 0 (within 2 ulp), 0 below -87.3; NaN stays NaN. `evaluate` leaves the result in the local that it is given. */
+export function expOfNonPositive(f: FunctionBuilder): (x: Local<'v128'>) => Statement {
+  const constant = (value: number): V128 => f.once(f32x4.const(value));
+  const [n, r, p, low] = [f.local('v128'), f.local('v128'), f.local('v128'), f.local('v128')];
+  const [scale, high, rest, one, floor] = [constant(log2e), constant(ln2High), constant(ln2Low), constant(1), constant(expFloor)];
+  const bias = f.once(v128.const(new Int32Array(4).fill(127)));
+  const [first, ...others] = expTail.map(constant);
+  const start = first ?? one;
+  return (x) =>
+    sequence(
+      low.set(f32x4.lt(x.get, floor)),
+      // Lanes below the floor would leave the exponent's range; they are cleared at the end.
+      x.set(v128.andNot(x.get, low.get)),
+      n.set(f32x4.nearest(f32x4.mul(x.get, scale))),
+      r.set(f32x4.sub(f32x4.sub(x.get, f32x4.mul(n.get, high)), f32x4.mul(n.get, rest))),
+      p.set(others.reduce((sum, coefficient) => f32x4.add(f32x4.mul(sum, r.get), coefficient), start)),
+      p.set(f32x4.add(f32x4.add(f32x4.mul(p.get, f32x4.mul(r.get, r.get)), r.get), one)),
+      x.set(v128.andNot(f32x4.mul(p.get, i32x4.shl(i32x4.add(i32x4.truncate(n.get), bias), 23)), low.get)),
+    );
+}
+
+/** The sum of the four lanes, as (0 + 1) + (2 + 3): one order everywhere, so that tilings agree bit for bit. */
+export function horizontalSum(a: Local<'v128'>): F32 {
+  return f32.add(f32.add(f32x4.extract(a.get, 0), f32x4.extract(a.get, 1)), f32.add(f32x4.extract(a.get, 2), f32x4.extract(a.get, 3)));
+}
