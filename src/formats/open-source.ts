@@ -13,7 +13,7 @@ import { openUrl, type UrlOptions } from './url-source.js';
 export async function openSource(source: SourceLike, options: UrlOptions = {}): Promise<ByteSource> {
   throwIfAborted(options.signal, 'opening the source');
   if (typeof source === 'string') return openText(source, options);
-  if (source instanceof URL) return source.protocol === 'file:' ? openPath(source) : openUrl(source, options);
+  if (source instanceof URL) return openLocation(source, options);
   if (source instanceof Uint8Array) return memorySource(source, 'bytes in memory');
   if (source instanceof ArrayBuffer) return memorySource(new Uint8Array(source), 'bytes in memory');
   if (source instanceof Blob) return blobSource(source);
@@ -26,6 +26,16 @@ function openText(text: string, options: UrlOptions): Promise<ByteSource> {
   if (/^[a-z][a-z0-9+.-]+:/i.test(text)) return openSource(new URL(text), options);
   if (detectRuntime().syncAvailable) return openPath(text);
   return openUrl(new URL(text, globalThis.location?.href), options);
+}
+
+async function openLocation(url: URL, options: UrlOptions): Promise<ByteSource> {
+  if (url.protocol === 'file:') return openPath(url);
+  if (url.protocol !== 'blob:') return openUrl(url, options);
+  // A handle on a Blob that is already local; runtimes disagree about ranges of it (Node 20 is off by one).
+  const response = await fetch(url).catch((cause: unknown) => {
+    throw new CentellaError('E_IO', `cannot open ${url.href}: was it revoked?`, { cause });
+  });
+  return blobSource(await response.blob());
 }
 
 async function openPath(path: string | URL): Promise<ByteSource> {

@@ -136,7 +136,7 @@ async function downloadWhole(response: Response, name: string, options: UrlOptio
   }
   if (!Number.isNaN(promised) && promised !== size) throw new CentellaError('E_IO', `${name}: the server promised ${promised} bytes and sent ${size}`);
   const whole = memorySource(joined(chunks, size), name);
-  if (name === 'data URL' || name.startsWith('blob:')) return whole;
+  if (name === 'data URL') return whole;
   return { ...whole, warnings: [`${name}: the server ignores range requests, so the whole file (${size} bytes) was downloaded into memory`] };
 }
 
