@@ -14,11 +14,11 @@ const utf8 = new TextEncoder();
  */
 export function makeSentencePiece(vocabulary: Vocabulary, types: Uint8Array, unknown: number | undefined): TextModel {
   const { tokens, scores } = vocabulary;
-  if (scores === undefined) throw vocabularyError(KEY.scores, 'is missing, and a "llama" vocabulary needs it; convert the model again');
+  if (scores === undefined) throw vocabularyError(KEY.scores, 'missing, and a "llama" vocabulary needs it; convert the model again');
   const ranks = scoreRanks(scores, tokens.length);
   const { ids, bytes, longest } = pieces(tokens, types);
   const complete = bytes.every((id) => id !== undefined);
-  if (!complete && unknown === undefined) throw vocabularyError(KEY.tokens, 'has neither all 256 byte tokens nor an unknown token');
+  if (!complete && unknown === undefined) throw vocabularyError(KEY.tokens, 'wanted all 256 byte tokens or an unknown token, and neither is there');
 
   return (text, out) => {
     const escaped = text.replaceAll(' ', SPACE_SYMBOL);

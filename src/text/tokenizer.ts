@@ -40,7 +40,7 @@ export interface Tokenizer {
   /** Doubts about the file, in words; empty for most. */
   readonly warnings: readonly string[];
   /**
-   * Token ids of `text`. A lone surrogate counts as U+FFFD, as in UTF-8 encoding everywhere.
+   * Token ids of `text`. A lone surrogate counts as U+FFFD, as in UTF-8 encoding everywhere; so does a character that the vocabulary has no bytes for.
    * @throws ArgumentError for BOS or EOS that the vocabulary lacks.
    */
   encode(text: string, options?: EncodeOptions): number[];
@@ -62,14 +62,14 @@ export interface Tokenizer {
  */
 export function loadTokenizer(metadata: VocabularyMetadata): Tokenizer {
   const vocabulary = readVocabulary(metadata);
-  if (vocabulary === undefined) throw vocabularyError(KEY.tokens, 'is missing: the file has no tokenizer; convert the model again with it');
+  if (vocabulary === undefined) throw vocabularyError(KEY.tokens, 'missing: the file has no tokenizer; convert the model again with it');
   const ids = specialIds(vocabulary);
   const kinds = tokenKinds(vocabulary, ids);
   const { model } = vocabulary;
   if (model === 'llama') {
     return new VocabularyTokenizer(vocabulary, kinds, ids, {
       kind: 'llama',
-      model: makeSentencePiece(vocabulary, kinds.types, ids.unknown),
+      model: makeSentencePiece(vocabulary, kinds.types, unknownText(ids.unknown, kinds.types)),
       addBos: vocabulary.addBos ?? true,
       addSpacePrefix: vocabulary.addSpacePrefix ?? true,
       warnings: [],
@@ -79,7 +79,8 @@ export function loadTokenizer(metadata: VocabularyMetadata): Tokenizer {
     const rule = preTokenizer(vocabulary.pre);
     return new VocabularyTokenizer(vocabulary, kinds, ids, {
       kind: 'gpt2',
-      model: makeByteBpe(vocabulary, kinds.types, ids.unknown, rule),
+      // Some files name the end of text as the unknown token: plain text must never become that.
+      model: makeByteBpe(vocabulary, kinds.types, unknownText(ids.unknown, kinds.types), rule),
       addBos: vocabulary.addBos ?? rule.addBos ?? false,
       // Byte-level BPE never puts a space first, whatever the key says.
       addSpacePrefix: false,
@@ -90,6 +91,10 @@ export function loadTokenizer(metadata: VocabularyMetadata): Tokenizer {
     KEY.model,
     `wanted "gpt2" or "llama", the kinds of tokenizer that Centella knows, got ${model === undefined ? 'nothing' : quote(model)}`,
   );
+}
+
+function unknownText(unknown: number | undefined, types: Uint8Array): number | undefined {
+  return unknown !== undefined && types[unknown] === TOKEN_TYPE.control ? undefined : unknown;
 }
 
 function preTokenizer(name: string | undefined): PreTokenizer {

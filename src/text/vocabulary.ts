@@ -1,17 +1,18 @@
 import { FormatError } from '../core/errors.js';
 
 /**
- * What a tokenizer needs to read from a model file. The typed getters return `undefined` where the key is absent and throw `FormatError` with
- * code `E_METADATA` where it has another type. A string that is no valid UTF-8 arrives with U+FFFD in the place of the bad bytes.
+ * What a tokenizer needs of a model file; an open GGUF file has it. The getters return `undefined` where the key is absent and throw `FormatError` with code
+ * `E_METADATA` where it has another type. A string that is no valid UTF-8 arrives with U+FFFD in the place of the bad bytes.
  */
 export interface VocabularyMetadata {
-  has(key: string): boolean;
+  readonly metadata: { has(key: string): boolean };
   getString(key: string): string | undefined;
-  /** An integer of any GGUF integer type, not negative. */
+  /** An integer of any type, not negative. */
   getUint(key: string): number | undefined;
-  getBool(key: string): boolean | undefined;
+  getBoolean(key: string): boolean | undefined;
   getStringArray(key: string): readonly string[] | undefined;
-  getNumberArray(key: string, kind: 'float' | 'int'): ArrayLike<number> | undefined;
+  getIntArray(key: string): ArrayLike<number> | undefined;
+  getFloatArray(key: string): ArrayLike<number> | undefined;
 }
 
 /** Values of `tokenizer.ggml.token_type`. */
@@ -97,8 +98,8 @@ export function parseByteToken(text: string): number | undefined {
   return hex === undefined ? undefined : Number.parseInt(hex, 16);
 }
 
-export function vocabularyError(key: string, message: string, cause?: unknown): FormatError {
-  return new FormatError('E_VOCAB', `${key}: ${message}`, cause === undefined ? { key } : { key, cause });
+export function vocabularyError(key: string, message: string): FormatError {
+  return new FormatError('E_VOCAB', `${key}: ${message}`, { key });
 }
 
 /** Reads one key; a value of the wrong type is a vocabulary error. */
@@ -106,7 +107,7 @@ function read<T>(key: string, get: (key: string) => T): T {
   try {
     return get(key);
   } catch (error) {
-    if (error instanceof FormatError && error.code === 'E_METADATA') throw vocabularyError(key, error.message, error);
+    if (error instanceof FormatError && error.code === 'E_METADATA') throw new FormatError('E_VOCAB', error.message, { key, cause: error });
     throw error;
   }
 }
@@ -117,14 +118,14 @@ function read<T>(key: string, get: (key: string) => T): T {
  */
 export function readVocabulary(metadata: VocabularyMetadata): Vocabulary | undefined {
   const string = (key: string) => read(key, (k) => metadata.getString(k));
-  const flag = (key: string) => read(key, (k) => metadata.getBool(k));
+  const flag = (key: string) => read(key, (k) => metadata.getBoolean(k));
   const strings = (key: string) => read(key, (k) => metadata.getStringArray(k));
   const model = string(KEY.model);
   const tokens = strings(KEY.tokens);
   if (tokens === undefined) {
-    const orphan = [KEY.types, KEY.scores, KEY.merges, ...SPECIAL_NAMES.map(specialKey)].find((key) => metadata.has(key));
+    const orphan = [KEY.types, KEY.scores, KEY.merges, ...SPECIAL_NAMES.map(specialKey)].find((key) => metadata.metadata.has(key));
     // A file may name a tokenizer without carrying it ("none", "no_vocab").
-    if (orphan !== undefined) throw vocabularyError(orphan, `is there, but ${KEY.tokens} is missing; convert the model again with its tokenizer`);
+    if (orphan !== undefined) throw vocabularyError(orphan, `present, but ${KEY.tokens} is missing; convert the model again with its tokenizer`);
     return undefined;
   }
   if (tokens.length === 0 || tokens.length > MAX_RANKS) throw vocabularyError(KEY.tokens, `wanted 1 to ${MAX_RANKS} tokens, got ${tokens.length}`);
@@ -162,7 +163,7 @@ function checkCount(key: string, count: number, wanted: number): void {
 }
 
 function readTypes(metadata: VocabularyMetadata, tokens: readonly string[]): Uint8Array | undefined {
-  const values = read(KEY.types, (key) => metadata.getNumberArray(key, 'int'));
+  const values = read(KEY.types, (key) => metadata.getIntArray(key));
   if (values === undefined) return undefined;
   checkCount(KEY.types, values.length, tokens.length);
   const types = new Uint8Array(tokens.length);
@@ -179,7 +180,7 @@ function readTypes(metadata: VocabularyMetadata, tokens: readonly string[]): Uin
 }
 
 function readScores(metadata: VocabularyMetadata, count: number): ArrayLike<number> | undefined {
-  const scores = read(KEY.scores, (key) => metadata.getNumberArray(key, 'float'));
+  const scores = read(KEY.scores, (key) => metadata.getFloatArray(key));
   if (scores === undefined) return undefined;
   checkCount(KEY.scores, scores.length, count);
   for (let id = 0; id < count; id++) {
@@ -214,8 +215,8 @@ function readSpecialIds(metadata: VocabularyMetadata, count: number): Partial<Re
 /** The file asks for BOS or EOS around every text: then they must exist. The "llama" kind has default ids. */
 function checkAdded({ model, addBos, addEos, special }: Vocabulary): void {
   if (model === 'llama') return;
-  if (addBos === true && special.bos === undefined) throw vocabularyError(KEY.addBos, `is true, but ${specialKey('bos')} is missing`);
-  if (addEos === true && special.eos === undefined) throw vocabularyError(KEY.addEos, `is true, but ${specialKey('eos')} is missing`);
+  if (addBos === true && special.bos === undefined) throw vocabularyError(KEY.addBos, `true, but ${specialKey('bos')} is missing`);
+  if (addEos === true && special.eos === undefined) throw vocabularyError(KEY.addEos, `true, but ${specialKey('eos')} is missing`);
 }
 
 /** JSON text, shortened: what a file carries may be long. */
