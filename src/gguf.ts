@@ -20,13 +20,30 @@ export {
   OutOfMemoryError,
   UnsupportedError,
 } from './core/errors.js';
-export { GgufFile } from './formats/gguf/file.js';
-export type { GgufTensor } from './formats/gguf/header.js';
-export { defaultGgufLimits, type GgufLimits } from './formats/gguf/limits.js';
-export { type OpenGgufOptions, openGguf } from './formats/gguf/open.js';
-export type { StreamOptions, TensorPiece } from './formats/gguf/stream.js';
-export { type GgufArray, type GgufType, type GgufValue, ggufValue } from './formats/gguf/values.js';
-export { type GgufInput, type GgufShard, type GgufSink, type GgufTensorInput, ggufChunks, splitGguf, writeGguf, writeGgufTo } from './formats/gguf/writer.js';
+export {
+  defaultGgufLimits,
+  type GgufArray,
+  GgufFile,
+  type GgufInput,
+  type GgufLimits,
+  type GgufNumericType,
+  type GgufShard,
+  type GgufSink,
+  type GgufSource,
+  type GgufTensor,
+  type GgufTensorInput,
+  type GgufType,
+  type GgufValue,
+  ggufChunks,
+  ggufValue,
+  type OpenGgufOptions,
+  openGguf,
+  type StreamOptions,
+  splitGguf,
+  type TensorPiece,
+  writeGguf,
+  writeGgufTo,
+} from './formats/gguf/index.js';
 export { openSafetensors, type SafetensorsFile, type SafetensorsTensor } from './formats/safetensors/reader.js';
 export type { ByteSource, SourceLike } from './formats/source.js';
 export { HttpStatusError, type UrlOptions } from './formats/url-source.js';

@@ -7,6 +7,9 @@ import { type GgufHeader, type GgufTensor, readHeader } from './header.js';
 import { defaultGgufLimits, type GgufLimits } from './limits.js';
 import { type ShardInfo, shardInfo, shardSources } from './split.js';
 
+/** A model: one file, or the list of all shards of a split one. */
+export type GgufSource = SourceLike | readonly SourceLike[];
+
 export interface OpenGgufOptions extends UrlOptions {
   readonly limits?: Partial<GgufLimits> | undefined;
 }
@@ -17,7 +20,7 @@ export interface OpenGgufOptions extends UrlOptions {
  *
  * Throws `FormatError` with a code, the byte offset and the key or tensor for a malformed file; `CentellaError` E_IO where bytes cannot be had; `AbortedError`.
  */
-export async function openGguf(source: SourceLike | readonly SourceLike[], options: OpenGgufOptions = {}): Promise<GgufFile> {
+export async function openGguf(source: GgufSource, options: OpenGgufOptions = {}): Promise<GgufFile> {
   const limits = { ...defaultGgufLimits, ...options.limits };
   const opened: ByteSource[] = [];
   try {
@@ -51,7 +54,7 @@ export async function openGguf(source: SourceLike | readonly SourceLike[], optio
   }
 }
 
-function isList(source: SourceLike | readonly SourceLike[]): source is readonly SourceLike[] {
+function isList(source: GgufSource): source is readonly SourceLike[] {
   return Array.isArray(source);
 }
 
