@@ -1,7 +1,7 @@
 import type { Graph } from '../graph/graph.js';
 import type { ValueId } from '../core/step.js';
 import type { WeightStore } from '../ops/target.js';
-import type { MemoryLedger, MemoryClass } from '../gpu/memory.js';
+import type { MemoryClass, MemoryLedger } from '../core/memory.js';
 import type { ExecutionPlan } from '../plan/plan.js';
 
 export type BackendKind = 'webgpu' | 'cpu';

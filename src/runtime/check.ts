@@ -1,10 +1,9 @@
 import { ArgumentError } from '../core/errors.js';
-import { byteLengthOfType, elementCount, type TensorType } from '../core/tensor.js';
+import type { TensorType } from '../core/tensor.js';
 import { GraphBuilder } from '../graph/builder.js';
 import { evaluate } from '../graph/evaluate.js';
 import type { Graph } from '../graph/graph.js';
-import type { CaseInput, OpCase, Tolerance } from '../ops/case.js';
-import { dequantize } from '../quant/index.js';
+import { decodeBytes, type OpCase, type Tolerance } from '../ops/case.js';
 import type { Backend } from './backend.js';
 import { CompiledGraph, type TensorData } from './compiled-graph.js';
 
@@ -30,7 +29,7 @@ export async function checkCase(backend: Backend, opCase: OpCase): Promise<CaseR
       if (input.role === 'state') await compiled.setState(leafName(index), input.bytes);
     }
     const outputs = await compiled.run(inputs);
-    const got = outputs.get('y') ?? decode(caseOutputType(graph), await compiled.readState(updatedState(graph)));
+    const got = outputs.get('y') ?? decodeBytes(caseOutputType(graph), await compiled.readState(updatedState(graph)));
     return compare(opCase, wanted(graph, opCase), got);
   } finally {
     compiled.dispose();
@@ -45,7 +44,7 @@ function caseGraph(opCase: OpCase): Graph {
   const g = new GraphBuilder();
   const inputs = opCase.inputs.map(({ role, type, bytes }, index) => {
     const name = leafName(index);
-    if (role === 'constant') return g.constant([...decode(type, bytes)], type, name);
+    if (role === 'constant') return g.constant([...decodeBytes(type, bytes)], type, name);
     return role === 'input' ? g.input(name, type) : role === 'param' ? g.param(name, type) : g.state(name, type);
   });
   const y = g.add(opCase.op, opCase.params, inputs, 'y');
@@ -64,22 +63,9 @@ function updatedState(graph: Graph): string {
 }
 
 function wanted(graph: Graph, opCase: OpCase): Float64Array {
-  const values = new Map(opCase.inputs.map((input, index) => [leafName(index), decodeInput(input)]));
+  const values = new Map(opCase.inputs.map((input, index) => [leafName(index), decodeBytes(input.type, input.bytes)]));
   const evaluated = evaluate(graph, { inputs: values, params: values, states: values });
   return evaluated.outputs.get('y')?.data ?? evaluated.states.get(updatedState(graph)) ?? new Float64Array();
-}
-
-function decodeInput({ type, bytes }: CaseInput): Float64Array {
-  if (bytes.byteLength !== byteLengthOfType(type)) throw new ArgumentError('bytes', `the case gives ${bytes.byteLength} bytes for ${byteLengthOfType(type)}`);
-  return Float64Array.from(decode(type, bytes));
-}
-
-/** Numbers from raw bytes of any type that a case may have. */
-function decode(type: TensorType, bytes: Uint8Array): ArrayLike<number> & Iterable<number> {
-  const copy = Uint8Array.from(bytes);
-  if (type.dtype === 'u32') return new Uint32Array(copy.buffer, 0, elementCount(type.shape));
-  if (type.dtype === 'i32') return new Int32Array(copy.buffer, 0, elementCount(type.shape));
-  return dequantize(type.dtype, copy);
 }
 
 function compare(opCase: OpCase, reference: Float64Array, got: ArrayLike<number>): CaseResult {

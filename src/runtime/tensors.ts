@@ -1,7 +1,7 @@
 import { ArgumentError, FormatError } from '../core/errors.js';
 import { byteLengthOf } from '../core/dtype.js';
 import { byteLengthOfType, elementCount, formatType, sameShape, type TensorType } from '../core/tensor.js';
-import type { MemoryClass } from '../gpu/memory.js';
+import type { MemoryClass } from '../core/memory.js';
 import type { RowShard } from '../ops/target.js';
 import { isPacked } from '../plan/lower.js';
 import type { ExecutionPlan } from '../plan/plan.js';

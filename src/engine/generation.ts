@@ -1,0 +1,207 @@
+import { AbortedError, ContextError } from '../core/errors.js';
+import type { StreamDecoder } from '../text/index.js';
+import type { Decoder } from '../model/decoder.js';
+import { isGreedy, type ResolvedSampling, Sampler } from './sampler.js';
+import { StopText } from './stop-text.js';
+
+/** Why a generation ended: an end token, a stop string or token, `maxTokens`, a full context, or the caller. */
+export type FinishReason = 'eos' | 'stop' | 'length' | 'context' | 'aborted';
+
+/** New text with the tokens generated since the piece before. Text may lag behind: a character may need several tokens, and what may begin a stop string is held back. */
+export interface GenerationChunk {
+  readonly text: string;
+  readonly tokens: readonly number[];
+}
+
+/** Milliseconds by the clock. */
+export interface Timings {
+  /** From the call to the first token. */
+  readonly promptMs: number;
+  readonly promptTokens: number;
+  /** From the first token to the last. */
+  readonly generationMs: number;
+  readonly generatedTokens: number;
+  readonly promptTokensPerSecond: number;
+  /** Tokens after the first one over their time; 0 where there was none. */
+  readonly generationTokensPerSecond: number;
+}
+
+export interface GenerationResult {
+  readonly text: string;
+  /** Generated ids; an end or stop token is not among them. */
+  readonly tokens: readonly number[];
+  readonly finishReason: FinishReason;
+  readonly timings: Timings;
+}
+
+export interface GenerationPlan {
+  readonly decoder: Decoder;
+  readonly prompt: readonly number[];
+  readonly maxTokens: number;
+  readonly sampling: ResolvedSampling;
+  readonly stops: readonly string[];
+  readonly stopTokens: ReadonlySet<number>;
+  readonly endTokens: ReadonlySet<number>;
+  readonly text: StreamDecoder;
+  readonly signal: AbortSignal | undefined;
+  /** Called once, however the generation ends. */
+  readonly onEnd: () => void;
+}
+
+/**
+ * A text being written, from the call on. Iterate it for pieces (`break` cancels), await `result`, or both. An abort ends it with the reason 'aborted' and what was written until then; an
+ * error ends the iteration and rejects `result`.
+ */
+export class Generation implements AsyncIterable<GenerationChunk> {
+  /** Everything at once, when the generation has ended. */
+  readonly result: Promise<GenerationResult>;
+  readonly #plan: GenerationPlan;
+  readonly #queue = new ChunkQueue();
+  readonly #started = performance.now();
+  readonly #tokens: number[] = [];
+  #firstToken = 0;
+  #lastToken = 0;
+  #cancelled = false;
+
+  constructor(plan: GenerationPlan) {
+    this.#plan = plan;
+    this.result = this.#run();
+  }
+
+  /** The pieces from the first one on; every iterator of one generation shares them. */
+  async *[Symbol.asyncIterator](): AsyncGenerator<GenerationChunk, void, void> {
+    // An error reaches the caller through the iteration: `result` may then reject unheard.
+    this.result.catch(() => undefined);
+    try {
+      for (let chunk = await this.#queue.next(); chunk !== undefined; chunk = await this.#queue.next()) yield chunk;
+      await this.result;
+    } finally {
+      this.#cancelled = true;
+      await this.result.catch(() => undefined);
+    }
+  }
+
+  async #run(): Promise<GenerationResult> {
+    let text = '';
+    try {
+      const stop = new StopText(this.#plan.stops);
+      let pending: number[] = [];
+      const emit = (piece: string): void => {
+        text += piece;
+        if (piece !== '' || pending.length > 0) this.#queue.push({ text: piece, tokens: pending });
+        pending = [];
+      };
+      let reason: FinishReason = 'aborted';
+      for await (const step of this.#steps()) {
+        if (step.end !== undefined) {
+          reason = step.end;
+          break;
+        }
+        pending.push(step.token);
+        const piece = stop.push(this.#plan.text.push(step.token));
+        if (piece.text !== '' || piece.stopped) emit(piece.text);
+        if (piece.stopped) return this.#finish(text, 'stop');
+      }
+      const rest = stop.push(this.#plan.text.flush());
+      emit(rest.stopped ? rest.text : rest.text + stop.flush());
+      return this.#finish(text, rest.stopped ? 'stop' : reason);
+    } finally {
+      this.#plan.onEnd();
+      this.#queue.close();
+    }
+  }
+
+  #finish(text: string, finishReason: FinishReason): GenerationResult {
+    return { text, tokens: [...this.#tokens], finishReason, timings: this.#timings() };
+  }
+
+  /** Tokens one by one, and at last why there are no more. */
+  async *#steps(): AsyncGenerator<{ token: number; end?: undefined } | { end: FinishReason }, void, void> {
+    const { decoder, prompt, maxTokens, sampling, signal } = this.#plan;
+    const choose = isGreedy(sampling) ? greedyChooser(decoder) : samplingChooser(decoder, new Sampler(sampling, prompt));
+    let input: readonly number[] = prompt;
+    for (;;) {
+      if (signal?.aborted || this.#cancelled) return yield { end: 'aborted' };
+      if (this.#tokens.length >= maxTokens) return yield { end: 'length' };
+      if (decoder.position + input.length > decoder.options.contextLength) return yield { end: 'context' };
+      const token = await choose(input, signal).catch(abortedAsUndefined);
+      if (token === undefined) return yield { end: 'aborted' };
+      this.#lastToken = performance.now();
+      if (input === prompt) this.#firstToken = this.#lastToken;
+      if (this.#plan.endTokens.has(token)) return yield { end: 'eos' };
+      if (this.#plan.stopTokens.has(token)) return yield { end: 'stop' };
+      this.#tokens.push(token);
+      yield { token };
+      input = [token];
+    }
+  }
+
+  #timings(): Timings {
+    const generatedTokens = this.#tokens.length;
+    const promptMs = this.#firstToken === 0 ? performance.now() - this.#started : this.#firstToken - this.#started;
+    const generationMs = this.#lastToken - this.#firstToken;
+    const promptTokens = this.#plan.prompt.length;
+    return {
+      promptMs,
+      promptTokens,
+      generationMs,
+      generatedTokens,
+      promptTokensPerSecond: promptMs > 0 ? (promptTokens / promptMs) * 1000 : 0,
+      generationTokensPerSecond: generationMs > 0 ? ((generatedTokens - 1) / generationMs) * 1000 : 0,
+    };
+  }
+}
+
+type Chooser = (input: readonly number[], signal: AbortSignal | undefined) => Promise<number>;
+
+/** The device chooses and feeds its choice back to itself: after the prompt nothing is uploaded. */
+function greedyChooser(decoder: Decoder): Chooser {
+  let started = false;
+  return (input, signal) => {
+    if (started) return decoder.continueGreedy();
+    started = true;
+    return decoder.nextToken(input, signal);
+  };
+}
+
+function samplingChooser(decoder: Decoder, sampler: Sampler): Chooser {
+  return async (input, signal) => sampler.next(await decoder.nextLogits(input, signal));
+}
+
+function abortedAsUndefined(error: unknown): undefined {
+  if (error instanceof AbortedError) return undefined;
+  throw error;
+}
+
+/** Pieces on their way from the generation to whoever iterates it. */
+class ChunkQueue {
+  readonly #chunks: GenerationChunk[] = [];
+  readonly #waiting: ((chunk: GenerationChunk | undefined) => void)[] = [];
+  #closed = false;
+
+  push(chunk: GenerationChunk): void {
+    const waiting = this.#waiting.shift();
+    if (waiting === undefined) this.#chunks.push(chunk);
+    else waiting(chunk);
+  }
+
+  /** The next piece, or undefined after the last. */
+  next(): Promise<GenerationChunk | undefined> {
+    const chunk = this.#chunks.shift();
+    if (chunk !== undefined || this.#closed) return Promise.resolve(chunk);
+    return new Promise((resolve) => {
+      this.#waiting.push(resolve);
+    });
+  }
+
+  close(): void {
+    this.#closed = true;
+    for (const waiting of this.#waiting.splice(0)) waiting(undefined);
+  }
+}
+
+/** Throws `ContextError` unless the prompt leaves room for one token. */
+export function assertPromptFits(tokens: number, contextLength: number): void {
+  if (tokens <= contextLength) return;
+  throw new ContextError(`the prompt has ${tokens} tokens, the context ${contextLength}: shorten the prompt or load the model with a longer context`, { tokens, contextLength });
+}

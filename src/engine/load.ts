@@ -1,0 +1,123 @@
+import { ArgumentError, FormatError, throwIfAborted } from '../core/errors.js';
+import type { TensorType } from '../core/tensor.js';
+import { type GgufFile, type GgufSource, openGguf } from '../formats/gguf/index.js';
+import { Decoder } from '../model/decoder.js';
+import type { DecoderConfig } from '../model/decoder-config.js';
+import { describeModel } from '../model/describe.js';
+import type { CacheType } from '../model/decoder-graph.js';
+import { tensorNames } from '../model/tensors.js';
+import { type BackendOptions, openBackend } from '../runtime/select.js';
+import type { TensorWriter } from '../runtime/tensors.js';
+import { loadTokenizer, type Tokenizer } from '../text/index.js';
+
+import { Model } from './model.js';
+
+export interface LoadProgress {
+  readonly loadedBytes: number;
+  readonly totalBytes: number;
+}
+
+export interface LoadOptions extends BackendOptions {
+  /** Positions of the KV cache. Default: what the model was trained for, at most 4096. */
+  readonly contextLength?: number;
+  /** Type of the KV cache. Default 'f32'; 'f16' halves its memory. */
+  readonly cacheType?: CacheType;
+  /** Most prompt tokens in one run. Default 512. */
+  readonly prefillChunk?: number;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (progress: LoadProgress) => void;
+  /** What is odd about the file without making it unusable. Nothing is ever printed. */
+  readonly onWarning?: (message: string) => void;
+}
+
+const defaultContext = 4096;
+const defaultChunk = 512;
+
+/**
+ * Loads a GGUF model: from a path (Node, Deno, Bun), a URL, a Blob, bytes, or the list of a split model's parts. Weights stream to the device; the file is never held in memory.
+ * @throws FormatError for a malformed file, UnsupportedError for one that this build cannot run, OutOfMemoryError, AbortedError, and what `openBackend` throws.
+ */
+export async function loadModel(source: GgufSource, options: LoadOptions = {}): Promise<Model> {
+  const started = performance.now();
+  const { signal } = options;
+  throwIfAborted(signal, 'loading the model');
+  const file = await openGguf(source, signal ? { signal } : {});
+  try {
+    for (const warning of file.warnings) options.onWarning?.(warning);
+    const { config, weights } = describeModel(file);
+    const tokenizer = loadTokenizer(file);
+    for (const warning of tokenizer.warnings) options.onWarning?.(warning);
+    checkVocabularySize(tokenizer, config);
+    warnOfUnread(file, weights, options);
+    const contextLength = contextFor(config, options);
+    const backend = await openBackend(options);
+    let decoder: Decoder | undefined;
+    try {
+      const ropeFactors = await readRopeFactors(file, signal);
+      const prefillChunk = Math.min(options.prefillChunk ?? defaultChunk, contextLength);
+      decoder = await Decoder.create(backend, config, weights, { contextLength, cacheType: options.cacheType ?? 'f32', prefillChunk }, ropeFactors);
+      const weightsStarted = performance.now();
+      const weightBytes = await uploadWeights(file, decoder, options);
+      await Promise.all([backend.idle(), decoder.warm()]);
+      const now = performance.now();
+      const loadTimings = { totalMs: now - started, weightsMs: now - weightsStarted, weightBytes };
+      return new Model({ backend, decoder, tokenizer, loadTimings, ownsBackend: true });
+    } catch (error) {
+      decoder?.dispose();
+      backend.dispose();
+      throw error;
+    }
+  } finally {
+    await file.close();
+  }
+}
+
+function contextFor(config: DecoderConfig, options: LoadOptions): number {
+  const { contextLength = Math.min(config.trainedContext, defaultContext), prefillChunk = defaultChunk } = options;
+  for (const [name, value] of [
+    ['contextLength', contextLength],
+    ['prefillChunk', prefillChunk],
+  ] as const) {
+    if (!Number.isSafeInteger(value) || value < 1) throw new ArgumentError(name, `${name} must be a whole number from 1, got ${value}`);
+  }
+  if (contextLength > config.trainedContext) options.onWarning?.(`a context of ${contextLength} is longer than the ${config.trainedContext} that the model was trained for`);
+  return contextLength;
+}
+
+/** A vocabulary may be padded in the embedding, never the other way round: a token without a row could not be fed. */
+function checkVocabularySize(tokenizer: Tokenizer, config: DecoderConfig): void {
+  if (tokenizer.vocabSize <= config.vocabulary) return;
+  const message = `the vocabulary has ${tokenizer.vocabSize} tokens, ${tensorNames.embedding} only ${config.vocabulary} rows`;
+  throw new FormatError('E_VOCAB', message, { key: 'tokenizer.ggml.tokens' });
+}
+
+function warnOfUnread(file: GgufFile, weights: ReadonlyMap<string, TensorType>, options: LoadOptions): void {
+  const unread = [...file.tensors.keys()].filter((name) => !weights.has(name));
+  if (unread.length > 0) options.onWarning?.(`${unread.length} tensors of the file are not read by this architecture: ${unread.slice(0, 3).join(', ')}`);
+}
+
+async function readRopeFactors(file: GgufFile, signal: AbortSignal | undefined): Promise<Float32Array | undefined> {
+  if (!file.tensors.has(tensorNames.ropeFactors)) return undefined;
+  const bytes = Uint8Array.from(await file.readTensor(tensorNames.ropeFactors, signal));
+  return new Float32Array(bytes.buffer);
+}
+
+/** Streams every weight that the decoder holds, in the file's order; resolves with their bytes. */
+async function uploadWeights(file: GgufFile, decoder: Decoder, { signal, onProgress }: LoadOptions): Promise<number> {
+  const names = [...file.tensors.keys()].filter((name) => decoder.tensors.get(name) !== undefined);
+  const totalBytes = names.reduce((sum, name) => sum + (file.tensors.get(name)?.byteLength ?? 0), 0);
+  let loadedBytes = 0;
+  let writer: TensorWriter | undefined;
+  for await (const { tensor, offset, bytes } of file.streamTensors(names, signal ? { signal } : {})) {
+    if (offset === 0) {
+      await writer?.finish();
+      writer = decoder.tensors.writer(tensor.name);
+    }
+    await writer?.push(bytes);
+    loadedBytes += bytes.byteLength;
+    onProgress?.({ loadedBytes, totalBytes });
+    throwIfAborted(signal, 'loading the model');
+  }
+  await writer?.finish();
+  return totalBytes;
+}

@@ -1,0 +1,150 @@
+import { ArgumentError, BusyError, DisposedError } from '../core/errors.js';
+import type { DecoderConfig } from '../model/decoder-config.js';
+import type { MemoryLedger } from '../core/memory.js';
+import type { Backend, BackendKind, StepTiming } from '../runtime/backend.js';
+import type { Tokenizer } from '../text/index.js';
+import type { Decoder } from '../model/decoder.js';
+import { assertPromptFits, Generation } from './generation.js';
+import { resolveSampling, type SamplingOptions } from './sampler.js';
+
+export interface GenerateOptions extends SamplingOptions {
+  /** Most tokens to generate. Default: what the context has room for. */
+  readonly maxTokens?: number;
+  /** Texts at which to stop; none of them is part of the result. */
+  readonly stop?: string | readonly string[];
+  /** Token ids at which to stop. */
+  readonly stopTokens?: readonly number[];
+  /** Ends the generation with the reason 'aborted'. */
+  readonly signal?: AbortSignal;
+}
+
+/** A text (BOS is put first where the model wants it), or token ids as they are. */
+export type Prompt = string | readonly number[];
+
+/** Milliseconds of loading a model. */
+export interface LoadTimings {
+  readonly totalMs: number;
+  /** Reading, packing and uploading the weights. */
+  readonly weightsMs: number;
+  readonly weightBytes: number;
+}
+
+export interface BackendReport {
+  readonly kind: BackendKind;
+  readonly name: string;
+  /** Why this one. */
+  readonly reason: string;
+  readonly checks: string;
+}
+
+/** A loaded model. One generation at a time; `dispose()` frees everything. */
+export class Model {
+  readonly config: DecoderConfig;
+  readonly tokenizer: Tokenizer;
+  readonly contextLength: number;
+  readonly loadTimings: LoadTimings;
+  readonly #backend: Backend;
+  readonly #decoder: Decoder;
+  readonly #ownsBackend: boolean;
+  #busy = false;
+  #disposed = false;
+
+  /** @internal Use `loadModel`. */
+  constructor(parts: { backend: Backend; decoder: Decoder; tokenizer: Tokenizer; loadTimings: LoadTimings; ownsBackend: boolean }) {
+    this.config = parts.decoder.config;
+    this.tokenizer = parts.tokenizer;
+    this.contextLength = parts.decoder.options.contextLength;
+    this.loadTimings = parts.loadTimings;
+    this.#backend = parts.backend;
+    this.#decoder = parts.decoder;
+    this.#ownsBackend = parts.ownsBackend;
+  }
+
+  /** Where the model runs, and why there. */
+  get backend(): BackendReport {
+    const { kind, name, reason, checks } = this.#backend;
+    return { kind, name, reason, checks };
+  }
+
+  /**
+   * Writes on from a prompt, at once: the generation runs whether it is iterated or not.
+   * @throws BusyError while another generation runs; ContextError where the prompt is longer than the context; ArgumentError for options out of range.
+   */
+  generate(prompt: Prompt, options: GenerateOptions = {}): Generation {
+    this.#check();
+    if (this.#busy) throw new BusyError('a generation is running on this model: await or cancel it first, or load the model twice');
+    const ids = this.encodePrompt(prompt);
+    assertPromptFits(ids.length, this.contextLength);
+    const maxTokens = options.maxTokens ?? Number.POSITIVE_INFINITY;
+    if (!(maxTokens >= 0)) throw new ArgumentError('maxTokens', `maxTokens must be 0 or more, got ${maxTokens}`);
+    const stops = typeof options.stop === 'string' ? [options.stop] : (options.stop ?? []);
+    if (stops.includes('')) throw new ArgumentError('stop', 'an empty stop string would stop everything: leave it out');
+    const sampling = resolveSampling(options);
+    this.#decoder.rewind(0);
+    this.#busy = true;
+    return new Generation({
+      decoder: this.#decoder,
+      prompt: ids,
+      maxTokens,
+      sampling,
+      stops,
+      stopTokens: new Set(options.stopTokens),
+      endTokens: new Set(this.tokenizer.eogIds),
+      text: this.tokenizer.createDecoder({ ...(ids.length > 0 ? { after: ids.at(-1) ?? 0 } : {}) }),
+      signal: options.signal,
+      onEnd: () => {
+        this.#busy = false;
+      },
+    });
+  }
+
+  /** The ids that `generate` would feed for a prompt. An empty one becomes BOS alone. */
+  encodePrompt(prompt: Prompt): readonly number[] {
+    const ids = typeof prompt === 'string' ? this.tokenizer.encode(prompt, { bos: 'auto' }) : prompt;
+    if (ids.length > 0) return ids;
+    if (this.tokenizer.bosId === undefined) throw new ArgumentError('prompt', 'the prompt is empty and the model has no BOS token to begin with: give a prompt');
+    return [this.tokenizer.bosId];
+  }
+
+  /** The logits after each of the ids, f32 [ids, vocabulary], from an empty cache. */
+  async evaluate(ids: readonly number[]): Promise<Float32Array> {
+    this.#check();
+    if (this.#busy) throw new BusyError('a generation is running on this model: await or cancel it first');
+    assertPromptFits(ids.length, this.contextLength);
+    this.#busy = true;
+    try {
+      this.#decoder.rewind(0);
+      return await this.#decoder.evaluate(ids);
+    } finally {
+      this.#busy = false;
+    }
+  }
+
+  /** Device time of each step of one decode run, after a prompt of one token. */
+  async profile(): Promise<readonly StepTiming[]> {
+    this.#check();
+    this.#decoder.rewind(0);
+    return this.#decoder.profile(this.tokenizer.bosId ?? 0);
+  }
+
+  /** Bytes in use, by class and label. */
+  ledger(): MemoryLedger {
+    return this.#backend.ledger();
+  }
+
+  /** Frees the weights, the cache and, where the model opened it, the device. */
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#decoder.dispose();
+    if (this.#ownsBackend) this.#backend.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  #check(): void {
+    if (this.#disposed) throw new DisposedError('the model');
+  }
+}

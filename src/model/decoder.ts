@@ -1,0 +1,324 @@
+import { ArgumentError, BusyError, ContextError, DisposedError, throwIfAborted } from '../core/errors.js';
+import type { TensorType } from '../core/tensor.js';
+import type { Graph } from '../graph/graph.js';
+import { type RewriteEntry, rewrite } from '../graph/rewrite.js';
+import type { DecoderConfig } from './decoder-config.js';
+import { type CacheType, decoderGraph, decoderNames } from './decoder-graph.js';
+import { ropeTable } from './rope-table.js';
+import { stateWord, stateWords } from '../ops/state.js';
+import { Arena, allocateBanks } from '../runtime/arena.js';
+import type { Backend, Executable, Program, Region, RegionWrite, StepTiming, Storage } from '../runtime/backend.js';
+import { TensorStore } from '../runtime/tensors.js';
+
+export interface DecoderOptions {
+  /** Positions of the KV cache. */
+  readonly contextLength: number;
+  readonly cacheType: CacheType;
+  /** Most prompt tokens in one run. */
+  readonly prefillChunk: number;
+}
+
+/** A planned graph for runs of up to `rows` rows, compiled when it is first needed. */
+interface Run {
+  readonly rows: number;
+  readonly program: Program;
+  readonly arena: Arena;
+  executable: Promise<Executable> | undefined;
+}
+
+/**
+ * A decoder on a backend: weights, KV cache and the steps of decode and prefill. Tokens go in by their ids, and out comes the most likely next token (chosen on the device) or a row
+ * of logits. It knows nothing of text.
+ */
+export class Decoder {
+  readonly backend: Backend;
+  readonly config: DecoderConfig;
+  readonly options: DecoderOptions;
+  readonly tensors: TensorStore;
+  readonly #weights: ReadonlyMap<string, TensorType>;
+  readonly #banks: readonly Storage[];
+  /** By rows, smallest first; the first decodes. */
+  readonly #runs: readonly Run[];
+  readonly #report: readonly RewriteEntry[];
+  #position = 0;
+  #running = false;
+  #disposed = false;
+
+  private constructor(parts: {
+    backend: Backend;
+    config: DecoderConfig;
+    options: DecoderOptions;
+    tensors: TensorStore;
+    weights: ReadonlyMap<string, TensorType>;
+    banks: readonly Storage[];
+    runs: readonly Run[];
+    report: readonly RewriteEntry[];
+  }) {
+    this.backend = parts.backend;
+    this.config = parts.config;
+    this.options = parts.options;
+    this.tensors = parts.tensors;
+    this.#weights = parts.weights;
+    this.#banks = parts.banks;
+    this.#runs = parts.runs;
+    this.#report = parts.report;
+  }
+
+  /**
+   * Plans every run, allocates everything and starts to compile the decode step. Weights are then written through `tensors`; `ropeFactors` are the values of `rope_freqs`.
+   */
+  static async create(
+    backend: Backend,
+    config: DecoderConfig,
+    weights: ReadonlyMap<string, TensorType>,
+    options: DecoderOptions,
+    ropeFactors?: Float32Array,
+  ): Promise<Decoder> {
+    const sizes = runSizes(backend, options);
+    const maxRows = sizes.at(-1) ?? 1;
+    const planned = sizes.map((rows) => {
+      const { graph, report } = rewrite(decoderGraph(config, weights, { ...options, rows, maxRows, logits: 'next' }));
+      return { rows, report, program: backend.program(graph) };
+    });
+    const tensors = new TensorStore(backend);
+    let banks: readonly Storage[] = [];
+    try {
+      await allocateTensors(tensors, planned[0]?.program.plan.graph);
+      // Padding rows are gathered too: their ids have to be rows of the embedding from the first run on.
+      await tensors.write(decoderNames.session, new Uint8Array(stateWords(maxRows) * 4));
+      const { rotated, ropeBase: base, ropePositionScale: positionScale } = config;
+      const table = ropeTable({ positions: options.contextLength, rotated, base, positionScale, ...(ropeFactors ? { factors: ropeFactors } : {}) });
+      await tensors.write(decoderNames.ropeTable, new Uint8Array(table.buffer));
+      banks = await allocateBanks(
+        backend,
+        planned.map(({ program }) => program.plan),
+      );
+    } catch (error) {
+      tensors.dispose();
+      for (const bank of banks) bank.free();
+      throw error;
+    }
+    const runs = planned.map(({ rows, program }) => ({ rows, program, arena: new Arena(backend, program.plan, banks), executable: undefined }));
+    return new Decoder({ backend, config, options, tensors, weights, banks, runs, report: planned[0]?.report ?? [] });
+  }
+
+  /** Tokens that the cache holds. */
+  get position(): number {
+    return this.#position;
+  }
+
+  /** What the rewrites of the decode graph fused, and what not. */
+  get rewrites(): readonly RewriteEntry[] {
+    return this.#report;
+  }
+
+  /** Distinct kernels of the decode step and of each prefill size. */
+  kernels(): readonly { readonly rows: number; readonly kernels: readonly string[] }[] {
+    return this.#runs.map(({ rows, program }) => ({ rows, kernels: program.kernels }));
+  }
+
+  /** Compiles the decode step and the prefill runs that a prompt of `tokens` tokens needs. */
+  async warm(tokens = 1): Promise<void> {
+    const needed = new Set([this.#runs[0], ...this.#chunks(tokens).map((rows) => this.#runFor(rows))]);
+    await Promise.all([...needed].map((run) => run && this.#executable(run)));
+  }
+
+  /** Forgets the cache's tokens from `position` on. */
+  rewind(position = 0): void {
+    if (!(position >= 0 && position <= this.#position)) throw new ArgumentError('position', `the cache holds ${this.#position} tokens, got ${position}`);
+    this.#position = position;
+  }
+
+  /** Feeds tokens; resolves with the most likely token after them. */
+  async nextToken(ids: readonly number[], signal?: AbortSignal): Promise<number> {
+    const [bytes] = await this.#feed(ids, () => this.#sessionRegion(), signal);
+    const words = new Uint32Array(Uint8Array.from(bytes ?? []).buffer);
+    return words[stateWord.token] ?? 0;
+  }
+
+  /** Feeds tokens; resolves with the logits after them, f32 [vocabulary]. */
+  async nextLogits(ids: readonly number[], signal?: AbortSignal): Promise<Float32Array> {
+    const [bytes] = await this.#feed(ids, (run) => outputRegion(run, decoderNames.logits), signal);
+    return new Float32Array(Uint8Array.from(bytes ?? []).buffer);
+  }
+
+  /**
+   * Goes on from the token that `nextToken` last gave, which the device has kept: nothing is uploaded. Resolves with the most likely token after it.
+   */
+  async continueGreedy(): Promise<number> {
+    const [bytes] = await this.#exclusive(async () => {
+      this.#checkRoom(1);
+      const run = this.#runFor(1);
+      const executable = await this.#executable(run);
+      const results = executable.run([], [this.#sessionRegion()]);
+      this.#position++;
+      return results;
+    });
+    return new Uint32Array(Uint8Array.from(bytes ?? []).buffer)[stateWord.token] ?? 0;
+  }
+
+  /** Feeds tokens; resolves with the logits after each of them, f32 [ids, vocabulary]. The activations for it are allocated for the call. */
+  async evaluate(ids: readonly number[]): Promise<Float32Array> {
+    this.#checkIds(ids);
+    return this.#exclusive(async () => {
+      this.#checkRoom(ids.length);
+      const { vocabulary } = this.config;
+      const logits = new Float32Array(ids.length * vocabulary);
+      const rows = Math.min(ids.length, this.options.prefillChunk);
+      const { graph } = rewrite(decoderGraph(this.config, this.#weights, { ...this.options, rows, maxRows: this.#maxRows, logits: 'all' }));
+      const program = this.backend.program(graph);
+      const banks = await allocateBanks(this.backend, [program.plan]);
+      try {
+        const executable = await program.prepare(this.tensors.bindings(program.plan, banks, new Map()));
+        const run: Run = { rows, program, arena: new Arena(this.backend, program.plan, banks), executable: Promise.resolve(executable) };
+        for (let start = 0; start < ids.length; start += rows) {
+          const chunk = ids.slice(start, start + rows);
+          const [bytes] = await executable.run(this.#writes(chunk), [outputRegion(run, decoderNames.logits)]);
+          const values = new Float32Array(Uint8Array.from(bytes ?? []).buffer, 0, chunk.length * vocabulary);
+          logits.set(values, start * vocabulary);
+          this.#position += chunk.length;
+        }
+        return logits;
+      } finally {
+        for (const bank of banks) bank.free();
+      }
+    });
+  }
+
+  /** Times each step of one decode run at the present position; the cache keeps its tokens. */
+  async profile(token: number): Promise<readonly StepTiming[]> {
+    this.#checkIds([token]);
+    return this.#exclusive(async () => {
+      this.#checkRoom(1);
+      const executable = await this.#executable(this.#runFor(1));
+      await executable.run(this.#writes([token]));
+      for (const { storage, offset, bytes } of this.#writes([token])) await this.backend.write(storage, offset, bytes);
+      return executable.profile();
+    });
+  }
+
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    for (const bank of this.#banks) bank.free();
+    this.tensors.dispose();
+  }
+
+  get #maxRows(): number {
+    return this.#runs.at(-1)?.rows ?? 1;
+  }
+
+  /** Runs all chunks; reads after the last one only. */
+  #feed(ids: readonly number[], read: (run: Run) => Region, signal: AbortSignal | undefined): Promise<readonly Uint8Array[]> {
+    this.#checkIds(ids);
+    if (ids.length === 0) throw new ArgumentError('ids', 'at least one token has to be fed');
+    return this.#exclusive(async () => {
+      this.#checkRoom(ids.length);
+      let start = 0;
+      let results: readonly Uint8Array[] = [];
+      for (const rows of this.#chunks(ids.length)) {
+        throwIfAborted(signal, 'prefill');
+        const run = this.#runFor(rows);
+        const executable = await this.#executable(run);
+        const chunk = ids.slice(start, start + rows);
+        start += rows;
+        const pending = executable.run(this.#writes(chunk), start === ids.length ? [read(run)] : []);
+        this.#position += rows;
+        results = await pending;
+      }
+      return results;
+    });
+  }
+
+  /** Sizes of the runs that take `tokens` tokens, in order. */
+  #chunks(tokens: number): number[] {
+    const chunks: number[] = [];
+    for (let rest = tokens; rest > 0; rest -= chunks.at(-1) ?? rest) chunks.push(Math.min(rest, this.options.prefillChunk));
+    return chunks;
+  }
+
+  #runFor(rows: number): Run {
+    const run = this.#runs.find((candidate) => candidate.rows >= rows);
+    if (run === undefined) throw new ArgumentError('rows', `${rows} rows are more than the largest run takes`);
+    return run;
+  }
+
+  #executable(run: Run): Promise<Executable> {
+    run.executable ??= run.program.prepare(this.tensors.bindings(run.program.plan, this.#banks, new Map()));
+    return run.executable;
+  }
+
+  /** The session state before a run over `ids` at the present position. */
+  #writes(ids: readonly number[]): RegionWrite[] {
+    const storage = this.#session();
+    const head = Uint32Array.of(this.#position, ids.length);
+    return [
+      { storage, offset: stateWord.position * 4, bytes: new Uint8Array(head.buffer) },
+      { storage, offset: stateWord.ids * 4, bytes: new Uint8Array(Uint32Array.from(ids).buffer) },
+    ];
+  }
+
+  #session(): Storage {
+    const storage = this.tensors.get(decoderNames.session)?.shards[0]?.storage;
+    if (storage === undefined) throw new DisposedError('the decoder');
+    return storage;
+  }
+
+  #sessionRegion(): Region {
+    return { storage: this.#session(), offset: 0, byteLength: 16 };
+  }
+
+  async #exclusive<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#disposed) throw new DisposedError('the decoder');
+    if (this.#running) throw new BusyError('the decoder is in the middle of a run: await it first');
+    this.#running = true;
+    try {
+      return await work();
+    } finally {
+      this.#running = false;
+    }
+  }
+
+  #checkRoom(tokens: number): void {
+    const { contextLength } = this.options;
+    if (this.#position + tokens > contextLength) {
+      throw new ContextError(`${tokens} more tokens after ${this.#position} do not fit into a context of ${contextLength}: use a longer context or a shorter prompt`, {
+        tokens: this.#position + tokens,
+        contextLength,
+      });
+    }
+  }
+
+  /** Kernels trust ids, so that none may pass that the embedding has no row for. */
+  #checkIds(ids: readonly number[]): void {
+    const bad = ids.find((id) => !Number.isInteger(id) || id < 0 || id >= this.config.vocabulary);
+    if (bad !== undefined) throw new ArgumentError('ids', `token ids go from 0 to ${this.config.vocabulary - 1}, got ${bad}`);
+  }
+}
+
+/** Room for every weight and state of the decoder; all its graphs have the same. */
+async function allocateTensors(tensors: TensorStore, graph: Graph | undefined): Promise<void> {
+  for (const node of graph?.nodes ?? []) {
+    if (node.op === 'param') await tensors.allocate(node.params.name, node.type, node.params.name === decoderNames.ropeTable ? 'constants' : 'weights');
+    if (node.op === 'state') await tensors.allocate(node.params.name, node.type, node.params.name === decoderNames.session ? 'state' : 'kv');
+  }
+}
+
+function outputRegion(run: Run, name: string): Region {
+  const output = run.program.plan.graph.outputs.find((candidate) => candidate.name === name);
+  if (output === undefined) throw new ArgumentError('name', `the graph has no output "${name}"`);
+  return run.arena.region(output.node);
+}
+
+/**
+ * Row counts of the runs: 1 to decode, then steps up to the chunk. A run computes all its rows, so finer steps waste less; each has kernels of its own, which cost a GPU time to compile
+ * and a CPU none.
+ */
+function runSizes(backend: Backend, { prefillChunk, contextLength }: DecoderOptions): number[] {
+  const largest = Math.min(prefillChunk, contextLength);
+  const ratio = backend.kind === 'cpu' ? 2 : 4;
+  const sizes = new Set([1]);
+  for (let rows = 8; rows < largest; rows *= ratio) sizes.add(rows);
+  return [...sizes, ...(largest > 1 ? [largest] : [])];
+}
+

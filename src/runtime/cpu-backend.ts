@@ -1,0 +1,132 @@
+import { DeviceError } from '../core/errors.js';
+import type { MemoryClass, MemoryLedger } from '../core/memory.js';
+import { CpuDevice, type CpuExecutable } from '../cpu/executor.js';
+import type { CpuKernel } from '../cpu/kernel.js';
+import type { CpuAllocation } from '../cpu/memory.js';
+import { cpuTarget } from '../cpu/target.js';
+import type { Graph } from '../graph/graph.js';
+import type { Target, WeightStore } from '../ops/target.js';
+import { yieldToEventLoop } from '../platform/yield.js';
+import { planGraph } from '../plan/plan.js';
+import type { Backend, Executable, Program, Region, RegionWrite, StepTiming, Storage } from './backend.js';
+
+class CpuStorage implements Storage {
+  readonly allocation: CpuAllocation;
+  readonly label: string;
+  readonly byteLength: number;
+  readonly memoryClass: MemoryClass;
+
+  constructor(allocation: CpuAllocation, byteLength: number) {
+    this.allocation = allocation;
+    this.label = allocation.label;
+    this.byteLength = byteLength;
+    this.memoryClass = allocation.memoryClass;
+  }
+
+  free(): void {
+    this.allocation.free();
+  }
+}
+
+function addressOf(storage: Storage): number {
+  if (storage instanceof CpuStorage) return storage.allocation.offset;
+  throw new DeviceError('E_DEVICE', `"${storage.label}" is not memory of the CPU backend`);
+}
+
+export interface CpuBackendOptions {
+  readonly reason?: string;
+  readonly budgetBytes?: number;
+}
+
+/** Graphs on WASM SIMD, in one thread. */
+export class CpuBackend implements Backend {
+  readonly kind = 'cpu';
+  readonly name = 'WASM SIMD, 1 thread';
+  readonly checks = 'checked';
+  readonly reason: string;
+  readonly #device: CpuDevice;
+  readonly #target: Target<CpuKernel> = cpuTarget();
+
+  constructor(options: CpuBackendOptions = {}) {
+    this.reason = options.reason ?? 'the CPU was asked for';
+    this.#device = new CpuDevice(options.budgetBytes === undefined ? {} : { budgetBytes: options.budgetBytes });
+  }
+
+  get weights(): WeightStore {
+    return this.#target.weights;
+  }
+
+  program(graph: Graph): Program {
+    const plan = planGraph(graph, this.#target);
+    return {
+      plan,
+      kernels: [...new Set(plan.steps.map((step) => step.kernel.key))],
+      prepare: async (bindings) => {
+        const steps = plan.steps.map((step) => ({
+          kernel: step.kernel,
+          args: step.args.map(({ location }) => {
+            const storage = location.storage === 'arena' ? bindings.bank(location.bank) : bindings.leaf(location.owner, location.shard);
+            return { offset: addressOf(storage) + location.offset, byteLength: location.byteLength };
+          }),
+        }));
+        const labels = plan.steps.map((step) => step.label);
+        return new CpuGraphExecutable(this.#device, await this.#device.prepare(steps), labels);
+      },
+    };
+  }
+
+  async allocate(label: string, byteLength: number, memoryClass: MemoryClass): Promise<Storage> {
+    return new CpuStorage(this.#device.allocate(label, memoryClass, byteLength), byteLength);
+  }
+
+  async write(storage: Storage, offset: number, bytes: Uint8Array): Promise<void> {
+    this.#device.write(addressOf(storage) + offset, bytes);
+  }
+
+  async read({ storage, offset, byteLength }: Region): Promise<Uint8Array> {
+    return this.#device.read(addressOf(storage) + offset, byteLength);
+  }
+
+  async idle(): Promise<void> {}
+
+  ledger(): MemoryLedger {
+    return this.#device.ledger();
+  }
+
+  dispose(): void {
+    this.#device.dispose();
+  }
+}
+
+class CpuGraphExecutable implements Executable {
+  readonly #device: CpuDevice;
+  readonly #executable: CpuExecutable;
+  readonly #labels: readonly string[];
+
+  constructor(device: CpuDevice, executable: CpuExecutable, labels: readonly string[]) {
+    this.#device = device;
+    this.#executable = executable;
+    this.#labels = labels;
+  }
+
+  get stepCount(): number {
+    return this.#labels.length;
+  }
+
+  /** The steps block the thread; a turn of the event loop comes before them, so that signals and timers are served between runs. */
+  async run(writes: readonly RegionWrite[] = [], reads: readonly Region[] = []): Promise<readonly Uint8Array[]> {
+    await yieldToEventLoop();
+    for (const { storage, offset, bytes } of writes) this.#device.write(addressOf(storage) + offset, bytes);
+    this.#executable.run();
+    return reads.map(({ storage, offset, byteLength }) => this.#device.read(addressOf(storage) + offset, byteLength));
+  }
+
+  async profile(): Promise<readonly StepTiming[]> {
+    let startNs = 0;
+    return this.#executable.profile().map((ms, index) => {
+      const timing = { label: this.#labels[index] ?? '', startNs, ns: ms * 1e6 };
+      startNs += timing.ns;
+      return timing;
+    });
+  }
+}
