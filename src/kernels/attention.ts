@@ -1,0 +1,116 @@
+/** Which attention kernel a problem gets, and the lowering rule. */
+
+import type { GpuCapabilities } from '../core/capabilities.js';
+import { UnsupportedError } from '../core/errors.js';
+import type { GpuKernel } from '../core/kernel.js';
+import { need } from '../ops/definition.js';
+import type { LoweringNode, LoweringRule } from '../ops/target.js';
+import { attentionDecodeKernel, attentionMergeKernel, type DecodeShape, decodeBytes, decodeSplits } from './attention-decode.js';
+import { attentionPrefillKernel, type PrefillShape, prefillBytes } from './attention-prefill.js';
+import type { AttentionProblem } from './attention-text.js';
+import { cacheType } from './cache.js';
+import { arg, oneStep, subgroupRange } from './template.js';
+
+/** Capacity up to which one dispatch without partial sums is faster than two. */
+const directCapacity = 1024;
+
+/** Positions of a split by capacity: a fixed length, so that results do not depend on the number of processors. */
+function splitLength(capacity: number): number {
+  if (capacity <= 8192) return 128;
+  return capacity <= 32_768 ? 256 : 512;
+}
+
+function largestDivisor(count: number, most: number): number {
+  for (let divisor = Math.min(count, most); divisor > 1; divisor--) if (count % divisor === 0) return divisor;
+  return 1;
+}
+
+/** Threads that share a score: 4 neighbours read 64 bytes of a row together, which is what one memory transaction moves. */
+function scoreLanes(problem: AttentionProblem, capabilities: GpuCapabilities): number {
+  if (!capabilities.subgroups) return 1;
+  const chunks = problem.width / (problem.keys === 'f16' && problem.width % 8 === 0 ? 8 : problem.width % 4 === 0 ? 4 : problem.width % 2 === 0 ? 2 : 1);
+  return [4, 2].find((lanes) => chunks % lanes === 0 && lanes <= capabilities.subgroupMinSize) ?? 1;
+}
+
+export function selectDecode(problem: AttentionProblem, capabilities: GpuCapabilities): { readonly shape: DecodeShape; readonly reason: string } {
+  const { maxComputeInvocationsPerWorkgroup: invocations, maxComputeWorkgroupStorageSize: bytes } = capabilities.limits;
+  const direct = problem.capacity <= directCapacity;
+  const ratio = problem.heads / problem.kvHeads;
+  const threads = Math.min(256, invocations);
+  const { subgroupMinSize: min, subgroupMaxSize: max } = capabilities;
+  const fixed = { threads, lanes: scoreLanes(problem, capabilities), slices: 1, subgroupSize: capabilities.subgroups && min === max ? min : 0, direct };
+  const split = direct ? problem.capacity : splitLength(problem.capacity);
+  let groupHeads = direct ? 1 : largestDivisor(ratio, 8);
+  while (groupHeads > 1 && decodeBytes(problem, { ...fixed, split, groupHeads }) > bytes) groupHeads = largestDivisor(ratio, groupHeads - 1);
+  const shape = { ...fixed, split, groupHeads };
+  const how = direct ? `one dispatch for a capacity of ${problem.capacity}` : `splits of ${split} positions and a merge for a capacity of ${problem.capacity}`;
+  return {
+    shape,
+    reason: `${how}; ${groupHeads} of ${ratio} query heads share the loads; ${fixed.lanes > 1 ? `${fixed.lanes} lanes a score` : 'no subgroups'}`,
+  };
+}
+
+/** Tile shapes from the best to the poorest device. */
+const prefillTiles = [
+  { tileRows: 64, tileKeys: 64, slice: 32 },
+  { tileRows: 64, tileKeys: 64, slice: 16 },
+  { tileRows: 32, tileKeys: 32, slice: 32 },
+  { tileRows: 32, tileKeys: 32, slice: 16 },
+  { tileRows: 16, tileKeys: 32, slice: 16 },
+] as const;
+
+export function selectPrefill(problem: AttentionProblem, capabilities: GpuCapabilities): { readonly shape: PrefillShape; readonly reason: string } {
+  const { maxComputeInvocationsPerWorkgroup: invocations, maxComputeWorkgroupStorageSize: bytes } = capabilities.limits;
+  const rows = (problem.rows * problem.heads) / problem.kvHeads;
+  for (const [index, tile] of prefillTiles.entries()) {
+    const shape = { ...tile, shuffles: capabilities.subgroups && capabilities.subgroupMinSize >= tile.tileKeys / 4 };
+    const smaller = prefillTiles.slice(index + 1).some((other) => other.tileRows < tile.tileRows);
+    if (smaller && rows <= tile.tileRows / 2) continue;
+    if ((tile.tileRows * tile.tileKeys) / 16 > invocations || prefillBytes(problem, shape) > bytes) continue;
+    const how = shape.shuffles ? 'row maxima by shuffles' : 'row maxima through workgroup memory';
+    return { shape, reason: `tiles of ${tile.tileRows} rows and ${tile.tileKeys} keys fit ${bytes} bytes of workgroup memory; ${how}` };
+  }
+  throw new UnsupportedError(`attention with heads of ${problem.width} elements needs more than the device's ${bytes} bytes of workgroup memory`);
+}
+
+function problemOf(node: LoweringNode<'attention'>): AttentionProblem {
+  const [q, keys, values] = [need(node.inputs[0]), need(node.inputs[1]), need(node.inputs[2])];
+  const [rows = 0, heads = 0, width = 0] = q.type.shape;
+  const [kvHeads = 0, capacity = 0] = keys.type.shape;
+  return {
+    rows,
+    heads,
+    kvHeads,
+    width,
+    capacity,
+    keys: cacheType('the key cache', keys.type),
+    values: cacheType('the value cache', values.type),
+    scale: node.params.scale,
+  };
+}
+
+export function attentionRule(capabilities: GpuCapabilities): LoweringRule<'attention', GpuKernel> {
+  return (node, context) => {
+    const problem = problemOf(node);
+    const inputs = node.inputs.slice(0, 4).map((input) => arg(input, 'read'));
+    if (problem.rows > 1)
+      return oneStep(node, attentionPrefillKernel(problem, selectPrefill(problem, capabilities).shape), [...inputs, arg(node.output, 'write')]);
+    const { shape } = selectDecode(problem, capabilities);
+    const kernel = attentionDecodeKernel(problem, shape);
+    if (shape.direct) return oneStep(node, kernel, [...inputs, arg(node.output, 'write')]);
+    const splits = decodeSplits(problem, shape);
+    const partials = context.scratch({ dtype: 'f32', shape: [splits, problem.heads, problem.width] });
+    const stats = context.scratch({ dtype: 'f32', shape: [splits, problem.heads, 2] });
+    const merge = attentionMergeKernel(problem, shape, subgroupRange(capabilities));
+    const state = need(node.inputs[3]);
+    return [
+      { label: node.label, node: node.id, kernel, args: [...inputs, arg(partials, 'write'), arg(stats, 'write')] },
+      {
+        label: `${node.label} merge`,
+        node: node.id,
+        kernel: merge,
+        args: [arg(partials, 'read'), arg(stats, 'read'), arg(state, 'read'), arg(node.output, 'write')],
+      },
+    ];
+  };
+}

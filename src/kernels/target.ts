@@ -1,0 +1,52 @@
+/** WebGPU as a target: a lowering rule for every operation, memory rules from the device's limits. */
+
+import type { GpuCapabilities, GpuLimits } from '../core/capabilities.js';
+import type { GpuKernel } from '../core/kernel.js';
+import type { MemoryRules, Target } from '../ops/target.js';
+import { argmaxRule } from './argmax.js';
+import { attentionRule } from './attention.js';
+import { cacheWriteRule } from './cache.js';
+import { binaryRule, swigluRule, unaryRule } from './elementwise.js';
+import { gatherRule } from './gather.js';
+import { linearRule } from './linear.js';
+import { rmsNormRule } from './norm.js';
+import { ropeRule } from './rope.js';
+import { advanceRule, lastRowRule } from './state.js';
+import { gpuWeightStore } from './weights.js';
+
+/** Slots start at multiples of 256 bytes everywhere, so that plans and views are the same on every device that allows it. */
+const slotAlignment = 256;
+
+function memoryRules(limits: GpuLimits): MemoryRules {
+  return {
+    alignment: Math.max(slotAlignment, limits.minStorageBufferOffsetAlignment),
+    maxBindingBytes: limits.maxStorageBufferBindingSize,
+    maxBankBytes: limits.maxBufferSize,
+    maxBindings: limits.maxStorageBuffersPerShaderStage,
+    maxGrid: limits.maxComputeWorkgroupsPerDimension,
+    exclusiveBuffers: true,
+  };
+}
+
+/** How a device with these capabilities runs every operation. Pure: masked capabilities give the kernels of a poorer device. */
+export function gpuTarget(capabilities: GpuCapabilities): Target<GpuKernel> {
+  return {
+    name: 'webgpu',
+    memory: memoryRules(capabilities.limits),
+    weights: gpuWeightStore(capabilities),
+    rules: {
+      unary: unaryRule,
+      binary: binaryRule,
+      swiglu: swigluRule,
+      gatherRows: gatherRule,
+      lastRow: lastRowRule,
+      linear: linearRule(capabilities),
+      rmsNorm: rmsNormRule(capabilities),
+      rope: ropeRule,
+      cacheWrite: cacheWriteRule,
+      attention: attentionRule(capabilities),
+      argmax: argmaxRule(capabilities),
+      advance: advanceRule,
+    },
+  };
+}
