@@ -5,11 +5,15 @@ import { openGguf } from '../../src/formats/gguf/open.js';
 import { loadTokenizer, type Tokenizer } from '../../src/text/index.js';
 import { describeExternal } from '../support/fixtures.js';
 
-/** Characters whose bytes a vocabulary lacks: planes without assigned characters, and rare control characters. */
-const LACKING: Readonly<Record<string, RegExp>> = {
-  falcon: /[\u{80000}-\u{BFFFF}\x03-\x05\x0b\x11\x13-\x17\x19\x1c-\x1e]/gu,
-  starcoder: /[\u{40000}-\u{7FFFF}]/gu,
+/** First bytes of characters that a vocabulary has no tokens for: rare control characters, and planes where nothing is assigned. */
+const LACKING: Readonly<Record<string, readonly number[]>> = {
+  falcon: [0x03, 0x04, 0x05, 0x0b, 0x11, 0x13, 0x14, 0x15, 0x16, 0x17, 0x19, 0x1c, 0x1d, 0x1e, 0xf2],
+  starcoder: [0xf1],
 };
+const utf8 = new TextEncoder();
+const keep = (text: string, lacking: readonly number[]): string =>
+  Array.from(text, (character) => (lacking.includes(utf8.encode(character)[0] ?? 0) ? '\uFFFD' : character)).join('');
+
 const SEPARATOR = '\n__ggml_vocab_test__\n';
 
 for (const name of ['deepseek-coder', 'falcon', 'gpt-2', 'llama-spm', 'phi-3', 'starcoder']) {
@@ -45,9 +49,7 @@ for (const name of ['deepseek-coder', 'falcon', 'gpt-2', 'llama-spm', 'phi-3', '
         fc.property(fc.string({ unit: 'grapheme', maxLength: 80 }), fc.string({ unit: 'binary', maxLength: 20 }), (start, end) => {
           const text = `${start}${end}`;
           fc.pre(tokenizer.kind === 'gpt2' || !text.includes('\u2581'));
-          const lacking = LACKING[name];
-          const kept = lacking === undefined ? text : text.replace(lacking, '\uFFFD');
-          expect(tokenizer.decode(tokenizer.encode(text, { bos: tokenizer.addBos }))).toBe(kept);
+          expect(tokenizer.decode(tokenizer.encode(text, { bos: tokenizer.addBos }))).toBe(keep(text, LACKING[name] ?? []));
         }),
       );
     });
