@@ -24,11 +24,13 @@ export function candidateVersion(name) {
 function apt(args, say) {
   say(`apt-get ${args.join(' ')}`);
   const run = spawnSync('apt-get', ['-q', ...args], {
-    stdio: ['ignore', process.stderr, process.stderr],
+    encoding: 'utf8',
+    maxBuffer: 64 * 1024 * 1024,
     env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C' },
   });
   if (run.error !== undefined) throw run.error;
-  if (run.status !== 0) throw new Error(`apt-get ${args[0]} ended with status ${run.status}`);
+  // Hundreds of lines, of interest only where they end badly.
+  if (run.status !== 0) throw new Error(`${run.stdout}${run.stderr}apt-get ${args[0]} ended with status ${run.status}`);
 }
 
 /** @param {Say} say */
