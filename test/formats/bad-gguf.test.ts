@@ -4,9 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { badFiles } from '../../bench/gguf/bad-files.js';
 import { FormatError, type FormatErrorCode, ggufValue, openGguf, quantize, writeGguf } from '../../src/gguf.js';
 import { describeExternal } from '../support/fixtures.js';
-import { badFiles } from './bad-gguf.js';
 
 async function failureOf(bytes: Uint8Array): Promise<unknown> {
   try {
