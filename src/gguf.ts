@@ -46,5 +46,5 @@ export {
 } from './formats/gguf/index.js';
 export { openSafetensors, type SafetensorsFile, type SafetensorsTensor } from './formats/safetensors/reader.js';
 export type { ByteSource, SourceLike } from './formats/source.js';
-export { HttpStatusError, type UrlOptions } from './formats/url-source.js';
+export type { UrlOptions } from './formats/url-source.js';
 export { type DecodableDType, dequantize, type EncodableDType, floatToHalf, halfToFloat, quantize } from './quant/index.js';

@@ -56,7 +56,7 @@ const string = (key: Bytes, value: string) => entry(key, types.string, text(valu
 const number = (key: Bytes, value: number) => entry(key, types.u32, u32(value));
 const array = (key: Bytes, type: number, count: number | bigint, ...items: readonly Bytes[]) => entry(key, types.array, join(u32(type), u64(count), ...items));
 
-function tensor(name: string, sizes: readonly (number | bigint)[], type = 0, offset: number | bigint = 0, rank = sizes.length): Uint8Array {
+function tensor(name: Bytes, sizes: readonly (number | bigint)[], type = 0, offset: number | bigint = 0, rank = sizes.length): Uint8Array {
   return join(text(name), u32(rank), ...sizes.map(u64), u32(type), u64(offset));
 }
 
@@ -158,6 +158,7 @@ const refused: readonly (readonly [name: string, code: FormatErrorCode, bytes: U
   ['tensor name twice', 'E_NAME', file({ tensors: [tensor('a', [32]), tensor('a', [32], 0, 128)], data: 256 }), { tensor: 'a' }],
   ['tensor name of 65 bytes', 'E_NAME', oneTensor(tensor('n'.repeat(65), [32]))],
   ['tensor name of 0 bytes', 'E_NAME', oneTensor(tensor('', [32]))],
+  ['tensor name not UTF-8', 'E_UTF8', oneTensor(tensor(Uint8Array.of(0x61, 0xff), [32]))],
   ['zero byte in a tensor name', 'E_NAME', oneTensor(tensor('a\0b', [32]))],
   [
     'split keys of a missing shard',

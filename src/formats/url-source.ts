@@ -58,17 +58,7 @@ async function request(url: URL, name: string, first: number, last: number, opti
   if (response.status === 206 || response.status === 200) return response;
   if (response.status === 416 && first === 0) return response;
   await response.body?.cancel();
-  throw new HttpStatusError(name, response.status, response.statusText);
-}
-
-/** The server answered with an error status. */
-export class HttpStatusError extends CentellaError {
-  readonly status: number;
-
-  constructor(name: string, status: number, text: string) {
-    super('E_IO', `${name}: the server answered ${status} ${text}`.trimEnd());
-    this.status = status;
-  }
+  throw new CentellaError('E_IO', `${name}: the server answered ${response.status} ${response.statusText}`.trimEnd());
 }
 
 /** What tells two versions of a file apart; empty where the server says nothing. Weak tags name contents, not bytes. */

@@ -270,6 +270,13 @@ describe('reading', () => {
     await expect(openGguf('/no/such/file.gguf')).rejects.toMatchObject({ code: 'E_IO' });
   });
 
+  it('does not promise a tensor that no array holds', async () => {
+    const header = writeGguf({ metadata: [], tensors: [{ name: 'a', dtype: 'i8', shape: [64], data: new Uint8Array(64) }] });
+    new DataView(header.buffer).setBigUint64(24 + 8 + 1 + 4, 2n ** 40n, true);
+    const source = { ...countingSource(header), size: 2 ** 40 + header.length };
+    await expect((await openGguf(source)).readTensor('a')).rejects.toMatchObject({ code: 'E_OUT_OF_MEMORY', requested: 2 ** 40 });
+  });
+
   it('keeps to limits that the caller sets', async () => {
     const refusal = (limits: object) => expect(openGguf(large, { limits })).rejects;
     await refusal({ arrayElements: 39_999 }).toMatchObject({ code: 'E_ARRAY', key: 'tokens' });

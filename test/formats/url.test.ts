@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { AbortedError, FormatError, ggufValue, HttpStatusError, OutOfMemoryError, openGguf, splitGguf, writeGguf } from '../../src/gguf.js';
+import { AbortedError, FormatError, ggufValue, OutOfMemoryError, openGguf, splitGguf, writeGguf } from '../../src/gguf.js';
 import { expectBytes, mostReads, pattern } from './support.js';
 
 const model = {
@@ -134,8 +134,7 @@ describe('a URL', () => {
   });
 
   it('reports the status of an error reply', async () => {
-    await expect(openGguf(url('/absent'))).rejects.toThrow(HttpStatusError);
-    await expect(openGguf(url('/absent'))).rejects.toMatchObject({ status: 404 });
+    await expect(openGguf(url('/absent'))).rejects.toThrow(/answered 404/);
     await expect(openGguf(new URL('http://127.0.0.1:1/x.gguf'))).rejects.toMatchObject({ code: 'E_IO' });
   });
 

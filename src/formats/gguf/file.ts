@@ -1,8 +1,10 @@
-import { ArgumentError, DisposedError, FormatError } from '../../core/errors.js';
+import { ArgumentError, DisposedError, FormatError, OutOfMemoryError } from '../../core/errors.js';
 import type { ByteSource } from '../source.js';
 import type { GgufHeader, GgufTensor } from './header.js';
 import { type StreamOptions, streamPieces, type TensorPiece } from './stream.js';
 import { describeType, type GgufValue } from './values.js';
+
+const maxPieceBytes = 2 ** 31;
 
 /** An open GGUF model: metadata, tensor table, and access to the tensors' bytes. All shards of a split model are one file here. */
 export class GgufFile {
@@ -101,10 +103,20 @@ export class GgufFile {
     return value.type === 'array' && value.elementType === 'bool' ? value.values : this.#wrongType(key, 'an array of booleans', value);
   }
 
-  /** The tensor's packed bytes, in memory that may be shared with the source: read them, do not write to them. */
+  /**
+   * The tensor's packed bytes, in memory that may be shared with the source: read them, do not write to them. Throws `OutOfMemoryError` above 2 GiB, which not
+   * every runtime can hold in one piece.
+   */
   readTensor(name: string, signal?: AbortSignal): Promise<Uint8Array> {
     return new Promise((resolve) => {
       const tensor = this.#tensor(name);
+      if (tensor.byteLength > maxPieceBytes) {
+        const sizes = { requested: tensor.byteLength, available: maxPieceBytes };
+        throw new OutOfMemoryError(
+          `${name} has ${tensor.byteLength} bytes, more than one piece of memory may have (${maxPieceBytes}): use streamTensors`,
+          sizes,
+        );
+      }
       resolve(this.#source(tensor.shard).read(tensor.offset, tensor.byteLength, signal));
     });
   }
