@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 /** What each benchmark's module exports. */
 interface Benchmark {
   /** One line for the list. */
-  readonly summary: string;
+  readonly summary?: string;
   run(args: readonly string[]): Promise<void>;
 }
 
@@ -25,7 +25,7 @@ function benchmarkFiles(): Map<string, string> {
 }
 
 function isBenchmark(module: object): module is Benchmark {
-  return 'run' in module && typeof module.run === 'function' && 'summary' in module && typeof module.summary === 'string';
+  return 'run' in module && typeof module.run === 'function';
 }
 
 async function load(file: string): Promise<Benchmark | undefined> {
@@ -36,7 +36,7 @@ async function load(file: string): Promise<Benchmark | undefined> {
 async function list(files: Map<string, string>): Promise<void> {
   for (const [name, file] of files) {
     const benchmark = await load(file);
-    if (benchmark !== undefined) console.error(`  ${name.padEnd(12)} ${benchmark.summary}`);
+    if (benchmark !== undefined) console.error(`  ${name.padEnd(12)} ${benchmark.summary ?? ''}`);
   }
 }
 
