@@ -1,0 +1,66 @@
+import type { DType } from '../../core/dtype.js';
+import type { CaseInput, OpCase } from '../case.js';
+import { floatInput, type HalfKind, randomWeight, seededRandom } from './weight-data.js';
+
+interface LinearCase {
+  readonly dtype: DType;
+  readonly t: number;
+  readonly k: number;
+  readonly n: number;
+  readonly bias?: boolean;
+  readonly residual?: boolean;
+  readonly halves?: HalfKind;
+}
+
+/**
+ * Sums of K products in f32: an addition rounds by 2^-24 of a partial sum, in any order, and rounding errors of random signs grow with the square root of K. Scaled
+ * by the largest output, since single outputs cancel; the factor leaves room for the decoding of a weight in f32 and for minimums that are subtracted as sums.
+ */
+const tolerance = (k: number): number => 2e-6 * Math.sqrt(Math.max(1, k / 16));
+
+function linearCase({ dtype, t, k, n, bias = false, residual = false, halves }: LinearCase, seed: number): OpCase<'linear'> {
+  const random = seededRandom(seed);
+  const inputs: CaseInput[] = [floatInput('input', [t, k], random), randomWeight(dtype, n, k, random, halves)];
+  if (bias) inputs.push(floatInput('param', [n], random));
+  if (residual) inputs.push(floatInput('input', [t, n], random));
+  const extras = `${bias ? ' bias' : ''}${residual ? ' residual' : ''}${halves === 'subnormal' ? ' subnormal' : ''}`;
+  return { name: `linear ${dtype} T${t} K${k} N${n}${extras}`, op: 'linear', params: { bias, residual }, inputs, tolerance: { relativeToMax: tolerance(k) } };
+}
+
+const plainTypes: readonly DType[] = ['f32', 'f16', 'bf16'];
+const smallBlocks: readonly DType[] = ['q8_0', 'q4_0', 'q4_1', 'q5_0', 'q5_1'];
+const superBlocks: readonly DType[] = ['q4_k', 'q5_k', 'q6_k'];
+
+const rowCounts = [1, 2, 3, 5, 8, 16, 17, 33, 64] as const;
+const outputCounts = [1, 63, 64, 65, 200] as const;
+const plainDepths = [1, 3, 31, 64, 257, 100, 8] as const;
+
+/** Steps through the sizes of each axis at paces without a common factor: every size of every axis, most pairs, in as many cases as the longest axis has sizes. */
+function cover(dtype: DType, depths: readonly number[], rows: readonly number[], offset: number): readonly LinearCase[] {
+  return rows.map((t, i) => {
+    const at = i + offset;
+    const k = depths[at % depths.length] ?? 1;
+    const n = outputCounts[(at * 2) % outputCounts.length] ?? 1;
+    return { dtype, t, k, n, bias: at % 3 === 1, residual: at % 4 >= 2 };
+  });
+}
+
+/** Cases of `linear` for every weight type: one row and several, sizes that no tile divides, bias and residual. */
+export function linearCases(): readonly OpCase<'linear'>[] {
+  const cases: LinearCase[] = [
+    ...plainTypes.flatMap((dtype, i) => cover(dtype, plainDepths, dtype === 'bf16' ? [1, 4, 33] : rowCounts, i)),
+    ...smallBlocks.flatMap((dtype, i) => cover(dtype, [32, 96, 256, 1088], i < 2 ? rowCounts : [1, 3, 17], i)),
+    ...superBlocks.flatMap((dtype, i) => cover(dtype, [256, 768, 512], dtype === 'q5_k' ? [1, 3, 17] : [1, 2, 8, 16, 33, 64], i)),
+    // Long rows, so that every thread takes several chunks, and enough outputs for several rows a team.
+    { dtype: 'f32', t: 1, k: 2052, n: 5 },
+    { dtype: 'q4_0', t: 1, k: 4096 + 32, n: 6 },
+    { dtype: 'q4_k', t: 1, k: 2304, n: 9, bias: true, residual: true },
+    { dtype: 'q6_k', t: 1, k: 256, n: 2049 },
+    { dtype: 'q8_0', t: 3, k: 64, n: 2050, residual: true },
+    { dtype: 'q4_0', t: 1, k: 32, n: 8195, bias: true },
+    { dtype: 'f16', t: 1, k: 64, n: 40, halves: 'subnormal' },
+    { dtype: 'q4_k', t: 1, k: 256, n: 40, halves: 'subnormal' },
+    { dtype: 'q6_k', t: 20, k: 256, n: 40, halves: 'subnormal' },
+  ];
+  return cases.map((entry, i) => linearCase(entry, 1000 + i));
+}
