@@ -1,0 +1,28 @@
+import type { OpCase } from '../case.js';
+import { argmaxCases } from './argmax.js';
+import { attentionCases } from './attention.js';
+import { cacheWriteCases } from './cache.js';
+import { binaryCases, swigluCases, unaryCases } from './elementwise.js';
+import { gatherCases } from './gather.js';
+import { linearCases } from './linear.js';
+import { rmsNormCases } from './norm.js';
+import { ropeCases } from './rope.js';
+import { advanceCases, lastRowCases } from './state.js';
+
+/** Every case of every operation: what a backend must pass. Made on demand, the same bits on every machine. */
+export function allCases(): OpCase[] {
+  return [
+    ...unaryCases(),
+    ...binaryCases(),
+    ...swigluCases(),
+    ...gatherCases(),
+    ...linearCases(),
+    ...rmsNormCases(),
+    ...ropeCases(),
+    ...cacheWriteCases(),
+    ...attentionCases(),
+    ...lastRowCases(),
+    ...argmaxCases(),
+    ...advanceCases(),
+  ];
+}
