@@ -3,13 +3,13 @@
  * Arguments: rounds (default 5), then weight types (default: all).
  */
 
+import { byteLengthOf, type DType } from '../src/core/dtype.js';
+import type { Step } from '../src/core/step.js';
+import { byteLengthOfType, type TensorType } from '../src/core/tensor.js';
 import { CpuDevice, type CpuStep } from '../src/cpu/executor.js';
 import { blockFormats, groupBytes, groupRows, isPackedType, packedTypes } from '../src/cpu/formats.js';
 import type { CpuKernel } from '../src/cpu/kernel.js';
 import { cpuTarget } from '../src/cpu/target.js';
-import { byteLengthOf, type DType } from '../src/core/dtype.js';
-import type { Step } from '../src/core/step.js';
-import { byteLengthOfType, type TensorType } from '../src/core/tensor.js';
 import type { TensorRef } from '../src/ops/target.js';
 
 /** [rows, columns] of the products of a 0.6-billion-parameter decoder: 28 layers of these, then the output matrix. */
@@ -36,7 +36,11 @@ function ref(id: number, type: TensorType): TensorRef {
 /** A product on random weights; scales are ordinary f16 numbers, since subnormal ones are slower. */
 async function product(device: CpuDevice, dtype: DType, rows: number, columns: number, tokens: number): Promise<Product> {
   const target = cpuTarget();
-  const [x, w, y] = [ref(0, { dtype: 'f32', shape: [tokens, columns] }), ref(1, { dtype, shape: [rows, columns] }), ref(2, { dtype: 'f32', shape: [tokens, rows] })];
+  const [x, w, y] = [
+    ref(0, { dtype: 'f32', shape: [tokens, columns] }),
+    ref(1, { dtype, shape: [rows, columns] }),
+    ref(2, { dtype: 'f32', shape: [tokens, rows] }),
+  ];
   const refs = [x, w, y];
   const steps: readonly Step<CpuKernel>[] = target.rules.linear(
     { op: 'linear', params: { bias: false, residual: false }, inputs: [x, w], output: y, label: 'bench', id: 2 },

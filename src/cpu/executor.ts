@@ -1,8 +1,9 @@
 /** Runs steps on the CPU: programs compiled into one WebAssembly module per preparation, calls replayed from a flat list. */
 
 import { ArgumentError, DeviceError, DisposedError, PlanError } from '../core/errors.js';
+import type { MemoryClass } from '../core/memory.js';
 import type { CpuArg, CpuContext, CpuKernel, WasmFunction } from './kernel.js';
-import { type CpuAllocation, CpuMemory, type CpuMemoryClass, type CpuMemoryLedger } from './memory.js';
+import { type CpuAllocation, CpuMemory, type CpuMemoryLedger } from './memory.js';
 import { assembleModule, type WasmProgram } from './wasm/assembler.js';
 
 export interface CpuDeviceOptions {
@@ -30,7 +31,7 @@ export class CpuDevice {
   }
 
   /** Zeroed bytes. @throws OutOfMemoryError */
-  allocate(label: string, memoryClass: CpuMemoryClass, bytes: number): CpuAllocation {
+  allocate(label: string, memoryClass: MemoryClass, bytes: number): CpuAllocation {
     this.#check();
     return this.#memory.allocate(label, memoryClass, bytes);
   }

@@ -1,14 +1,12 @@
 /** The one linear memory of a CPU device: blocks by label and class, with a budget and a ledger. */
 
 import { ArgumentError, DisposedError, OutOfMemoryError } from '../core/errors.js';
+import { type MemoryClass, type MemoryLedger, memoryClasses } from '../core/memory.js';
 import { roundUp } from '../core/tensor.js';
-
-export const cpuMemoryClasses = ['weights', 'kv', 'arena', 'state', 'staging', 'constants'] as const;
-export type CpuMemoryClass = (typeof cpuMemoryClasses)[number];
 
 export interface CpuAllocation {
   readonly label: string;
-  readonly memoryClass: CpuMemoryClass;
+  readonly memoryClass: MemoryClass;
   /** Byte offset in linear memory, a multiple of `cpuAlignment`. */
   readonly offset: number;
   /** Bytes, rounded up to `cpuAlignment`. */
@@ -17,17 +15,9 @@ export interface CpuAllocation {
   free(): void;
 }
 
-export interface CpuMemoryUse {
-  readonly bytes: number;
-  readonly count: number;
-}
-
-export interface CpuMemoryLedger extends CpuMemoryUse {
-  readonly peakBytes: number;
-  readonly budgetBytes: number;
+export interface CpuMemoryLedger extends MemoryLedger {
   /** Bytes of the linear memory itself: it grows as needed and never shrinks. */
   readonly committedBytes: number;
-  readonly byClass: Readonly<Record<CpuMemoryClass, CpuMemoryUse>>;
 }
 
 /** A cache line. */
@@ -68,8 +58,9 @@ export class CpuMemory {
    * Zeroed bytes.
    * @throws OutOfMemoryError past the budget, past 4 GiB, or where the engine refuses; nothing is allocated then.
    */
-  allocate(label: string, memoryClass: CpuMemoryClass, bytes: number): CpuAllocation {
-    if (!Number.isSafeInteger(bytes) || bytes <= 0) throw new ArgumentError('bytes', `an allocation is a whole number of bytes from 1, got ${bytes} for "${label}"`);
+  allocate(label: string, memoryClass: MemoryClass, bytes: number): CpuAllocation {
+    if (!Number.isSafeInteger(bytes) || bytes <= 0)
+      throw new ArgumentError('bytes', `an allocation is a whole number of bytes from 1, got ${bytes} for "${label}"`);
     const size = roundUp(bytes, cpuAlignment);
     const available = this.#budgetBytes - this.#bytes;
     if (size > available) throw outOfMemory(label, size, available, `the budget is ${this.#budgetBytes} bytes, ${this.#bytes} of them in use`);
@@ -93,7 +84,7 @@ export class CpuMemory {
   }
 
   ledger(): CpuMemoryLedger {
-    const byClass = Object.fromEntries(cpuMemoryClasses.map((name) => [name, { bytes: 0, count: 0 }])) as Record<CpuMemoryClass, { bytes: number; count: number }>;
+    const byClass = Object.fromEntries(memoryClasses.map((name) => [name, { bytes: 0, count: 0 }])) as Record<MemoryClass, { bytes: number; count: number }>;
     for (const { memoryClass, size } of this.#live) {
       byClass[memoryClass].bytes += size;
       byClass[memoryClass].count++;

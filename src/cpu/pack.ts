@@ -3,7 +3,7 @@
 import { dtypes } from '../core/dtype.js';
 import { halfToFloat } from '../quant/index.js';
 import { ParsedBlock, parsers } from './blocks.js';
-import { blockFormats, type BlockFormat, blockLayout, type BlockLayout, groupBytes, groupRows, type PackedType } from './formats.js';
+import { type BlockFormat, type BlockLayout, blockFormats, blockLayout, groupBytes, groupRows, type PackedType } from './formats.js';
 
 /** 32-bit words between the words of consecutive steps of one row. */
 const stepWords = groupRows;

@@ -1,5 +1,5 @@
-import type { Access, Step } from '../core/step.js';
 import { PlanError } from '../core/errors.js';
+import type { Access, Step } from '../core/step.js';
 import type { ComputeOp } from '../ops/params.js';
 import type { LoweringNode, TensorRef } from '../ops/target.js';
 import type { CpuKernel } from './kernel.js';

@@ -1,7 +1,6 @@
-import { byteLengthOfType, roundUp, type TensorType } from '../core/tensor.js';
-import { ShapeError } from '../core/errors.js';
 import { dtypes } from '../core/dtype.js';
-import { formatType } from '../core/tensor.js';
+import { ShapeError } from '../core/errors.js';
+import { byteLengthOfType, formatType, roundUp, type TensorType } from '../core/tensor.js';
 import type { PackedWrite, Target, WeightStore } from '../ops/target.js';
 import { blockFormats, groupBytes, groupRows, isPackedType, type PackedType } from './formats.js';
 import type { CpuKernel } from './kernel.js';
@@ -35,7 +34,8 @@ const weights: WeightStore = {
   pack(type, firstRow, rows): readonly PackedWrite[] {
     const packed = packedColumns(type);
     if (packed === undefined) return [{ offset: (firstRow * byteLengthOfType(type)) / (type.shape[0] ?? 1), bytes: rows }];
-    if (firstRow % groupRows !== 0) throw new ShapeError(`rows of a packed weight are written from multiples of ${groupRows}, got row ${firstRow} of ${formatType(type)}`);
+    if (firstRow % groupRows !== 0)
+      throw new ShapeError(`rows of a packed weight are written from multiples of ${groupRows}, got row ${firstRow} of ${formatType(type)}`);
     return [{ offset: (firstRow / groupRows) * groupBytes(blockFormats[packed.dtype], packed.columns), bytes: packRows(packed.dtype, packed.columns, rows) }];
   },
 };

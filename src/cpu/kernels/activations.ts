@@ -1,4 +1,17 @@
-import { f32x4, type FunctionBuilder, i16x8, i32, i32x4, type Local, plus, sequence, type Statement, v128, type V128, type WasmProgram } from '../wasm/assembler.js';
+import {
+  type FunctionBuilder,
+  f32x4,
+  i16x8,
+  i32,
+  i32x4,
+  type Local,
+  plus,
+  type Statement,
+  sequence,
+  type V128,
+  v128,
+  type WasmProgram,
+} from '../wasm/assembler.js';
 
 /** Largest quantised activation. */
 const limit = 32767;

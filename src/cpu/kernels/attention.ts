@@ -1,4 +1,18 @@
-import { f32, f32x4, type F32, type FunctionBuilder, i32, type I32, type Local, plus, sequence, type Statement, v128, type V128, type WasmProgram } from '../wasm/assembler.js';
+import {
+  type F32,
+  type FunctionBuilder,
+  f32,
+  f32x4,
+  type I32,
+  i32,
+  type Local,
+  plus,
+  type Statement,
+  sequence,
+  type V128,
+  v128,
+  type WasmProgram,
+} from '../wasm/assembler.js';
 import { expOfNonPositive, halfDecoder, horizontalSum } from '../wasm/math.js';
 
 export type CacheType = 'f32' | 'f16';
@@ -82,7 +96,7 @@ class AttendBody {
         kx.set(plus(kx.get, 4 * this.#elementBytes)),
         qx.set(plus(qx.get, 16)),
       ),
-      sums.map((row, h) => row.map((sum, p) => f32.store(i32.add(s.get, times(stride.get, h)), scaled(sum), p * 4))).flat(),
+      sums.flatMap((row, h) => row.map((sum, p) => f32.store(i32.add(s.get, times(stride.get, h)), scaled(sum), p * 4))),
       k.set(plus(k.get, positions * this.#rowBytes)),
       s.set(plus(s.get, positions * 4)),
     );
@@ -139,7 +153,7 @@ class AttendBody {
           v.set(plus(v.get, this.#rowBytes)),
           s.set(plus(s.get, 4)),
         ),
-        used.map((row, h) => row.map((sum, i) => v128.store(y.get, f32x4.mul(sum.get, (inverse[h] ?? sum).get), (h * this.#vectors + first + i) * 16))).flat(),
+        used.flatMap((row, h) => row.map((sum, i) => v128.store(y.get, f32x4.mul(sum.get, (inverse[h] ?? sum).get), (h * this.#vectors + first + i) * 16))),
       );
     };
     return sequence(Array.from({ length: Math.ceil(this.#vectors / chunkVectors) }, (_, i) => chunk(i * chunkVectors)));

@@ -1,4 +1,18 @@
-import { f32, f32x4, type FunctionBuilder, i32, i32x4, type I32, type Local, plus, sequence, type Statement, v128, type V128, type WasmProgram } from '../wasm/assembler.js';
+import {
+  type FunctionBuilder,
+  f32,
+  f32x4,
+  type I32,
+  i32,
+  i32x4,
+  type Local,
+  plus,
+  type Statement,
+  sequence,
+  type V128,
+  v128,
+  type WasmProgram,
+} from '../wasm/assembler.js';
 import { halfDecoder, horizontalSum } from '../wasm/math.js';
 
 export type FloatType = 'f32' | 'f16' | 'bf16';
@@ -43,7 +57,12 @@ function floatBody(f: FunctionBuilder, dtype: FloatType, columns: number, rows: 
   const step = (readWeight: (at: I32, offset: number) => V128, readX: (at: I32, offset: number) => V128, count: number): Statement =>
     sequence(
       weights.map((local, r) => local.set(readWeight(w.get, r * columns * size))),
-      sums.map((row, t) => sequence(value.set(readX(x.get, t * columns * 4)), row.map((sum, r) => accumulate(sum, weights[r], value)))),
+      sums.map((row, t) =>
+        sequence(
+          value.set(readX(x.get, t * columns * 4)),
+          row.map((sum, r) => accumulate(sum, weights[r], value)),
+        ),
+      ),
       w.set(plus(w.get, count * size)),
       x.set(plus(x.get, count * 4)),
     );
@@ -54,7 +73,12 @@ function floatBody(f: FunctionBuilder, dtype: FloatType, columns: number, rows: 
     sums.flat().map((sum) => sum.set(zero)),
     whole > 0 ? f.repeat(i32.const(whole), step(four, v128.load, 4)) : [],
     rest > 0 ? f.repeat(i32.const(rest), step(one, v128.load32zero, 1)) : [],
-    sums.map((row) => sequence(row.map((sum, r) => f32.store(y.get, horizontalSum(sum), r * 4)), y.set(i32.add(y.get, stride.get)))),
+    sums.map((row) =>
+      sequence(
+        row.map((sum, r) => f32.store(y.get, horizontalSum(sum), r * 4)),
+        y.set(i32.add(y.get, stride.get)),
+      ),
+    ),
     xTile.set(plus(xTile.get, tokens * columns * 4)),
   );
   return f.repeat(

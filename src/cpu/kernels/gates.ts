@@ -1,4 +1,4 @@
-import { f32x4, type FunctionBuilder, type Local, plus, sequence, type Statement, v128, type WasmProgram } from '../wasm/assembler.js';
+import { type FunctionBuilder, f32x4, type Local, plus, type Statement, sequence, v128, type WasmProgram } from '../wasm/assembler.js';
 import { expOfNonPositive } from '../wasm/math.js';
 
 export type Gate = 'sigmoid' | 'silu' | 'swiglu';
@@ -16,7 +16,7 @@ export function gateProgram(gate: Gate): WasmProgram {
 function gateBody(f: FunctionBuilder, gate: Gate): Statement {
   const [x, u, y, vectors] = [f.parameter(0), f.parameter(1), f.parameter(2), f.parameter(3)];
   const [value, z, sigmoid] = [f.local('v128'), f.local('v128'), f.local('v128')];
-  const exp = expOfNonPositive(f);
+  const exp = expOfNonPositive(f, 'gradual');
   const [one, zero, floor] = [f.once(f32x4.const(1)), f.once(f32x4.const(0)), f.once(f32x4.const(siluFloor))];
   const silu: Local<'v128'> = sigmoid;
   return f.repeat(
@@ -35,4 +35,3 @@ function gateBody(f: FunctionBuilder, gate: Gate): Statement {
 export function gateVectors(elements: number): number {
   return Math.ceil(elements / 4);
 }
-

@@ -1,5 +1,19 @@
 import { type BlockFormat, blockLayout, groupBytes, groupRows } from '../formats.js';
-import { f32x4, type FunctionBuilder, i16x8, i32, i32x4, type I32, type Local, plus, sequence, type Statement, v128, type V128, type WasmProgram } from '../wasm/assembler.js';
+import {
+  type FunctionBuilder,
+  f32x4,
+  type I32,
+  i16x8,
+  i32,
+  i32x4,
+  type Local,
+  plus,
+  type Statement,
+  sequence,
+  type V128,
+  v128,
+  type WasmProgram,
+} from '../wasm/assembler.js';
 import { halfDecoder } from '../wasm/math.js';
 import { streamUnitBytes } from './activations.js';
 
@@ -57,7 +71,12 @@ class ProductBody {
       this.#weights.set(w0.get),
       this.#sums.flat().map((sum) => sum.set(this.#zero)),
       f.repeat(i32.const(this.#columns / this.#format.columns), this.#block()),
-      this.#sums.map((row) => sequence(row.map((sum, q) => v128.store(y.get, sum.get, q * 16)), y.set(i32.add(y.get, stride.get)))),
+      this.#sums.map((row) =>
+        sequence(
+          row.map((sum, q) => v128.store(y.get, sum.get, q * 16)),
+          y.set(i32.add(y.get, stride.get)),
+        ),
+      ),
     );
     return f.repeat(
       groups.get,
@@ -103,7 +122,7 @@ class ProductBody {
     const [scaleAt, sumAt] = [unit * 2 * this.#tokens, (unit * 2 + 4) * this.#tokens];
     const initial = (t: number): V128 => (biasBits === undefined ? this.#zero : i32x4.shl(v128.load32splat(stream, sumAt + t * 4), biasBits));
     return sequence(
-      this.#parts.map((row, t) => row.map((part, q) => part.set(q === 0 ? initial(t) : (row[0] ?? part).get))).flat(),
+      this.#parts.flatMap((row, t) => row.map((part, q) => part.set(q === 0 ? initial(t) : (row[0] ?? part).get))),
       this.#format.codeBits === 8 ? this.#byteSteps(codes, offset) : this.#nibbleSteps(codes, offset),
       this.#float(d, m, scales, scaleAt, sumAt),
       this.#stream.set(plus(stream, streamUnitBytes(unit) * this.#tokens)),

@@ -1,5 +1,5 @@
-import { roundUp } from '../../core/tensor.js';
 import { UnsupportedError } from '../../core/errors.js';
+import { roundUp } from '../../core/tensor.js';
 import { stateWord } from '../../ops/state.js';
 import type { LoweringRule, TensorRef } from '../../ops/target.js';
 import { floatToHalf, halfToFloat } from '../../quant/index.js';
@@ -136,7 +136,8 @@ export const attention: LoweringRule<'attention', CpuKernel> = (node, context) =
     width: axisOf(q, 2),
     scale: node.params.scale,
   };
-  if (cacheType(node.label, values) !== shape.cache) throw new UnsupportedError(`${node.label}: keys and values must have one type, got ${shape.cache} and ${values.type.dtype}`);
+  if (cacheType(node.label, values) !== shape.cache)
+    throw new UnsupportedError(`${node.label}: keys and values must have one type, got ${shape.cache} and ${values.type.dtype}`);
   const scores = context.scratch({ dtype: 'f32', shape: [sharedHeads, scoreStride(shape)] });
   const kernel = shape.width % 4 === 0 ? attentionKernel(shape) : plainAttention(shape);
   return [cpuStep(node, kernel, [q, 'read'], [keys, 'read'], [values, 'read'], [state, 'read'], [scores, 'write'], [node.output, 'write'])];
@@ -186,7 +187,10 @@ function attentionKernel(shape: AttentionShape): CpuKernel {
 function headPasses({ heads, kvHeads }: AttentionShape): { readonly head: number; readonly count: number }[] {
   const ratio = heads / kvHeads;
   return Array.from({ length: kvHeads }, (_, g) =>
-    Array.from({ length: Math.ceil(ratio / sharedHeads) }, (_, i) => ({ head: g * ratio + i * sharedHeads, count: Math.min(sharedHeads, ratio - i * sharedHeads) })),
+    Array.from({ length: Math.ceil(ratio / sharedHeads) }, (_, i) => ({
+      head: g * ratio + i * sharedHeads,
+      count: Math.min(sharedHeads, ratio - i * sharedHeads),
+    })),
   ).flat();
 }
 

@@ -1,4 +1,4 @@
-import { elementCount, sameShape, type Shape } from '../../core/tensor.js';
+import { elementCount, type Shape, sameShape } from '../../core/tensor.js';
 import { binaryFunctions, broadcastStrides, stridedOffset, unaryFunctions } from '../../ops/elementwise.js';
 import type { BinaryFunction, OpParams } from '../../ops/params.js';
 import type { LoweringRule } from '../../ops/target.js';

@@ -1,12 +1,12 @@
-import { UnsupportedError } from '../../core/errors.js';
 import { dtypes } from '../../core/dtype.js';
+import { UnsupportedError } from '../../core/errors.js';
 import { elementCount } from '../../core/tensor.js';
-import { bfloatToFloat, halfToFloat } from '../../quant/index.js';
 import type { LoweringContext, LoweringRule, TensorRef } from '../../ops/target.js';
+import { bfloatToFloat, halfToFloat } from '../../quant/index.js';
 import { type BlockFormat, blockFormats, groupBytes, groupRows, isPackedType } from '../formats.js';
 import type { CpuContext, CpuKernel } from '../kernel.js';
 import { quantizeActivations, streamBytes } from '../kernels/activations.js';
-import { floatBytes, floatProduct, type FloatType } from '../kernels/float-product.js';
+import { type FloatType, floatBytes, floatProduct } from '../kernels/float-product.js';
 import { packedProduct } from '../kernels/packed-product.js';
 import { unpackRow } from '../pack.js';
 import { axisOf, cpuStep, inputOf } from '../step.js';
@@ -20,10 +20,7 @@ const passTiles = 16;
 function tilesOf(tokens: number): { readonly size: number; readonly first: number; readonly count: number }[] {
   const whole = Math.floor(tokens / tileTokens);
   const rest = tokens % tileTokens;
-  return [
-    ...(whole > 0 ? [{ size: tileTokens, first: 0, count: whole }] : []),
-    ...(rest > 0 ? [{ size: rest, first: whole * tileTokens, count: 1 }] : []),
-  ];
+  return [...(whole > 0 ? [{ size: tileTokens, first: 0, count: whole }] : []), ...(rest > 0 ? [{ size: rest, first: whole * tileTokens, count: 1 }] : [])];
 }
 
 function isFloatType(dtype: string): dtype is FloatType {
@@ -39,7 +36,9 @@ export const linear: LoweringRule<'linear', CpuKernel> = (node, context) => {
   const extra = added.map((ref) => [ref, 'read'] as const);
   if (isFloatType(dtype)) return [cpuStep(node, floatLinear(dtype, tokens, rows, columns, terms), [x, 'read'], [w, 'read'], [node.output, 'write'], ...extra)];
   if (!isPackedType(dtype)) {
-    throw new UnsupportedError(`${node.label}: the CPU backend multiplies f32, f16, bf16 and ${Object.keys(blockFormats).join(', ')} weights, got ${dtype}; convert the model`);
+    throw new UnsupportedError(
+      `${node.label}: the CPU backend multiplies f32, f16, bf16 and ${Object.keys(blockFormats).join(', ')} weights, got ${dtype}; convert the model`,
+    );
   }
   const format = blockFormats[dtype];
   const stream = context.scratch({ dtype: 'u8', shape: [streamBytes(format.unit, columns, tokens)] });

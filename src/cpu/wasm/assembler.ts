@@ -130,6 +130,7 @@ export const i32x4 = {
   extendLowS: unary<'v128', 'v128'>('v128', simd(0xa7)),
   extendLowU: unary<'v128', 'v128'>('v128', simd(0xa9)),
   shl: shift(0xab),
+  shrS: shift(0xac),
   add: binary('v128', simd(0xae)),
   sub: binary('v128', simd(0xb1)),
   /** Lane i: a[2i] b[2i] + a[2i+1] b[2i+1] over i16 lanes. */

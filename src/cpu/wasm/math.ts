@@ -1,6 +1,6 @@
 /** Vector mathematics as expressions over v128. */
 
-import { f32, type F32, f32x4, type FunctionBuilder, i32x4, type Local, sequence, type Statement, v128, type V128 } from './assembler.js';
+import { type F32, type FunctionBuilder, f32, f32x4, i32x4, type Local, type Statement, sequence, type V128, v128 } from './assembler.js';
 
 /**
  * f32 values of four f16 bit patterns in sign-extended i32 lanes; exact for every finite half. The product with 2^112 moves the exponent's bias from 15 to 127 and
@@ -15,20 +15,36 @@ export function halfDecoder(f: FunctionBuilder): (bits: V128) => V128 {
 const log2e = 1.4426950408889634;
 /** ln 2 in two parts: the first has 9 significant bits, so that n times it is exact. */
 const ln2High = 0.693359375;
-const ln2Low = -2.12194440e-4;
+const ln2Low = -2.1219444e-4;
 /** Coefficients of (e^r - 1 - r) / r^2 on |r| <= ln 2 / 2, highest power first (Cephes, expf). */
-const expTail = [1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1];
-/** Below it e^x is not a normal f32. */
-const expFloor = -87.3;
+const expTail = [1.98756915e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1];
+/** ln of the smallest normal f32, and of the smallest that rounds to anything. */
+const normalFloor = -87.3365;
+const subnormalFloor = -103.9;
 
-/** e^x for x <= 0 (within 2 ulp), 0 below -87.3; NaN stays NaN. `evaluate` leaves the result in the local that it is given. */
-export function expOfNonPositive(f: FunctionBuilder): (x: Local<'v128'>) => Statement {
+/**
+ * Turns x <= 0 in a local into e^x, within 2 ulp; NaN stays NaN. Results below the normal range are 0, or with `gradual` subnormal: their products are slow, so that
+ * softmax does without.
+ */
+export function expOfNonPositive(f: FunctionBuilder, underflow: 'flush' | 'gradual' = 'flush'): (x: Local<'v128'>) => Statement {
   const constant = (value: number): V128 => f.once(f32x4.const(value));
   const [n, r, p, low] = [f.local('v128'), f.local('v128'), f.local('v128'), f.local('v128')];
-  const [scale, high, rest, one, floor] = [constant(log2e), constant(ln2High), constant(ln2Low), constant(1), constant(expFloor)];
+  const [scale, high, rest, one, floor] = [
+    constant(log2e),
+    constant(ln2High),
+    constant(ln2Low),
+    constant(1),
+    constant(underflow === 'flush' ? normalFloor : subnormalFloor),
+  ];
   const bias = f.once(v128.const(new Int32Array(4).fill(127)));
   const [first, ...others] = expTail.map(constant);
   const start = first ?? one;
+  const power = (exponent: V128): V128 => i32x4.shl(i32x4.add(exponent, bias), 23);
+  // In two factors where 2^n may be subnormal.
+  const scaled =
+    underflow === 'flush'
+      ? f32x4.mul(p.get, power(n.get))
+      : f32x4.mul(f32x4.mul(p.get, power(i32x4.shrS(n.get, 1))), power(i32x4.sub(n.get, i32x4.shrS(n.get, 1))));
   return (x) =>
     sequence(
       low.set(f32x4.lt(x.get, floor)),
@@ -38,7 +54,8 @@ export function expOfNonPositive(f: FunctionBuilder): (x: Local<'v128'>) => Stat
       r.set(f32x4.sub(f32x4.sub(x.get, f32x4.mul(n.get, high)), f32x4.mul(n.get, rest))),
       p.set(others.reduce((sum, coefficient) => f32x4.add(f32x4.mul(sum, r.get), coefficient), start)),
       p.set(f32x4.add(f32x4.add(f32x4.mul(p.get, f32x4.mul(r.get, r.get)), r.get), one)),
-      x.set(v128.andNot(f32x4.mul(p.get, i32x4.shl(i32x4.add(i32x4.truncate(n.get), bias), 23)), low.get)),
+      n.set(i32x4.truncate(n.get)),
+      x.set(v128.andNot(scaled, low.get)),
     );
 }
 

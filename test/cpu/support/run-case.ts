@@ -1,7 +1,7 @@
 /** Runs op cases and graphs on a CPU device by hand: one allocation for each leaf and bank, the planned steps, the f64 reference. */
 
 import { byteLengthOfType, elementCount } from '../../../src/core/tensor.js';
-import { CpuDevice, type CpuExecutable } from '../../../src/cpu/executor.js';
+import type { CpuDevice, CpuExecutable } from '../../../src/cpu/executor.js';
 import type { CpuKernel } from '../../../src/cpu/kernel.js';
 import type { CpuAllocation } from '../../../src/cpu/memory.js';
 import { cpuTarget } from '../../../src/cpu/target.js';
@@ -41,7 +41,10 @@ export class CpuRun {
 
   async run(): Promise<void> {
     this.#executable ??= await this.#device.prepare(
-      this.plan.steps.map(({ kernel, args }) => ({ kernel, args: args.map(({ location }) => ({ offset: this.#offset(location), byteLength: location.byteLength })) })),
+      this.plan.steps.map(({ kernel, args }) => ({
+        kernel,
+        args: args.map(({ location }) => ({ offset: this.#offset(location), byteLength: location.byteLength })),
+      })),
     );
     this.#executable.run();
   }
