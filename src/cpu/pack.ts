@@ -87,7 +87,7 @@ export function unpackRow(dtype: PackedType, columns: number, storage: Uint8Arra
   for (let block = 0; block < columns / format.columns; block++) {
     const at = group + block * layout.blockBytes;
     const d = halfToFloat((storage[at + 2 * lane] ?? 0) | ((storage[at + 2 * lane + 1] ?? 0) << 8));
-    const m = format.minimum === undefined ? 0 : halfToFloat((storage[at + 16 + 2 * lane] ?? 0) | ((storage[at + 17 + 2 * lane] ?? 0) << 8)) * format.minimum;
+    const m = format.minimum === undefined ? -0 : halfToFloat((storage[at + 16 + 2 * lane] ?? 0) | ((storage[at + 17 + 2 * lane] ?? 0) << 8)) * format.minimum;
     for (let unit = 0; unit < layout.units; unit++) {
       const scales = at + layout.scales + unit * layout.scaleBytes + lane;
       const scale = d * unitScale(format, storage, scales);

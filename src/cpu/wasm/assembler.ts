@@ -74,6 +74,7 @@ export const i32 = {
   load: load('i32', 0x28, 2),
   load16s: load('i32', 0x2e, 1),
   load16u: load('i32', 0x2f, 1),
+  store: store<'i32'>(0x36, 2),
   add: binary('i32', 0x6a),
   sub: binary('i32', 0x6b),
   mul: binary('i32', 0x6c),

@@ -12,7 +12,6 @@ export function halfDecoder(f: FunctionBuilder): (bits: V128) => V128 {
   return (bits) => f32x4.mul(v128.and(i32x4.shl(bits, 13), mask), rebias);
 }
 
-const log2e = 1.4426950408889634;
 /** ln 2 in two parts: the first has 9 significant bits, so that n times it is exact. */
 const ln2High = 0.693359375;
 const ln2Low = -2.1219444e-4;
@@ -30,7 +29,7 @@ export function expOfNonPositive(f: FunctionBuilder, underflow: 'flush' | 'gradu
   const constant = (value: number): V128 => f.once(f32x4.const(value));
   const [n, r, p, low] = [f.local('v128'), f.local('v128'), f.local('v128'), f.local('v128')];
   const [scale, high, rest, one, floor] = [
-    constant(log2e),
+    constant(Math.LOG2E),
     constant(ln2High),
     constant(ln2Low),
     constant(1),
