@@ -92,7 +92,11 @@ export function ensureSystem(say) {
   if (family === undefined || codename === undefined) throw refusal(names, 'this system is neither Debian nor Ubuntu, so nothing is installed');
   if (process.getuid?.() !== 0) throw refusal(names, 'installing needs root');
   say(`the tests lack ${names.join(', ')}: installing from this machine's package sources`);
-  installLacking(names, family, codename, say);
+  try {
+    installLacking(names, family, codename, say);
+  } catch (error) {
+    throw refusal(names, `installing failed:\n${error instanceof Error ? error.message : String(error)}`);
+  }
   const still = lacking();
   if (still.length > 0) throw refusal(still, 'the installed packages did not bring them');
 }
