@@ -19,6 +19,8 @@ export type CacheType = 'f32' | 'f16';
 
 /** Vectors of a value row that one pass over the positions sums. */
 const chunkVectors = 4;
+/** Positions of one such pass: 64 rows of 128 f32 values are 32 KiB. */
+const blockPositions = 64;
 
 /**
  * Attention of one row: `heads` query heads that share a KV head, over positions 0 to length - 1. Parameters: q (f32 [heads, width]), keys and values (of the KV head:
@@ -129,34 +131,56 @@ class AttendBody {
     );
   }
 
-  /** y = sum of weight * value, a few vectors of the width at a time. */
+  /** y = sum of weight * value: a block of positions at a time, which stays in the first-level cache while the width is summed a few vectors at a time. */
   #weigh(inverse: readonly Local<'v128'>[]): Statement {
     const f = this.#f;
-    const [values, y, scores, length, stride] = [f.parameter(2), f.parameter(3), f.parameter(4), f.parameter(5), f.parameter(6)];
-    const [v, s] = [f.local('i32'), f.local('i32')];
-    const sums = this.#heads.map(() => f.locals('v128', chunkVectors));
-    const loaded = f.locals('v128', chunkVectors);
-    const weight = f.local('v128');
+    const [values, y, scores, length] = [f.parameter(2), f.parameter(3), f.parameter(4), f.parameter(5)];
+    const [left, count] = [f.local('i32'), f.local('i32')];
     const zero = f.once(f32x4.const(0));
-    const chunk = (first: number): Statement => {
-      const count = Math.min(chunkVectors, this.#vectors - first);
-      const used = sums.map((row) => row.slice(0, count));
-      const add = (sum: Local<'v128'>, i: number): Statement => sum.set(f32x4.add(sum.get, f32x4.mul(weight.get, (loaded[i] ?? weight).get)));
-      return sequence(
-        used.flat().map((sum) => sum.set(zero)),
-        v.set(values.get),
-        s.set(scores.get),
-        f.repeat(
-          length.get,
-          loaded.slice(0, count).map((local, i) => local.set(this.#read(v.get, (first + i) * 4 * this.#elementBytes))),
-          used.map((row, h) => sequence(weight.set(v128.load32splat(h === 0 ? s.get : i32.add(s.get, times(stride.get, h)))), row.map(add))),
-          v.set(plus(v.get, this.#rowBytes)),
-          s.set(plus(s.get, 4)),
-        ),
-        used.flatMap((row, h) => row.map((sum, i) => v128.store(y.get, f32x4.mul(sum.get, (inverse[h] ?? sum).get), (h * this.#vectors + first + i) * 16))),
-      );
-    };
-    return sequence(Array.from({ length: Math.ceil(this.#vectors / chunkVectors) }, (_, i) => chunk(i * chunkVectors)));
+    const outputs = this.#heads.flatMap((h) =>
+      Array.from({ length: this.#vectors }, (_, i) => ({ at: (h * this.#vectors + i) * 16, factor: inverse[h]?.get ?? zero })),
+    );
+    const chunks = Array.from({ length: Math.ceil(this.#vectors / chunkVectors) }, (_, i) => this.#weighChunk(i * chunkVectors, count.get));
+    return sequence(
+      outputs.map(({ at }) => v128.store(y.get, zero, at)),
+      left.set(length.get),
+      f.repeat(
+        i32.shr(plus(length.get, blockPositions - 1), i32.const(Math.log2(blockPositions))),
+        count.set(i32.const(blockPositions)),
+        f.when(i32.ltU(left.get, count.get), count.set(left.get)),
+        chunks,
+        left.set(i32.sub(left.get, count.get)),
+        values.set(plus(values.get, blockPositions * this.#rowBytes)),
+        scores.set(plus(scores.get, blockPositions * 4)),
+      ),
+      outputs.map(({ at, factor }) => v128.store(y.get, f32x4.mul(v128.load(y.get, at), factor), at)),
+    );
+  }
+
+  /** Adds `count` positions to vectors `first` and on of y. */
+  #weighChunk(first: number, count: I32): Statement {
+    const f = this.#f;
+    const [values, y, scores, stride] = [f.parameter(2), f.parameter(3), f.parameter(4), f.parameter(6)];
+    const [v, s] = [f.local('i32'), f.local('i32')];
+    const width = Math.min(chunkVectors, this.#vectors - first);
+    const sums = this.#heads.map(() => f.locals('v128', width));
+    const loaded = f.locals('v128', width);
+    const weight = f.local('v128');
+    const add = (sum: Local<'v128'>, i: number): Statement => sum.set(f32x4.add(sum.get, f32x4.mul(weight.get, (loaded[i] ?? weight).get)));
+    const at = (h: number, i: number): number => (h * this.#vectors + first + i) * 16;
+    return sequence(
+      sums.flatMap((row, h) => row.map((sum, i) => sum.set(v128.load(y.get, at(h, i))))),
+      v.set(values.get),
+      s.set(scores.get),
+      f.repeat(
+        count,
+        loaded.map((local, i) => local.set(this.#read(v.get, (first + i) * 4 * this.#elementBytes))),
+        sums.map((row, h) => sequence(weight.set(v128.load32splat(h === 0 ? s.get : i32.add(s.get, times(stride.get, h)))), row.map(add))),
+        v.set(plus(v.get, this.#rowBytes)),
+        s.set(plus(s.get, 4)),
+      ),
+      sums.flatMap((row, h) => row.map((sum, i) => v128.store(y.get, sum.get, at(h, i)))),
+    );
   }
 }
 

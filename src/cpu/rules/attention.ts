@@ -53,9 +53,11 @@ function ropeKernel(rows: number, heads: number, width: number, half: number, ad
           const angles = (position + t) * half * 2;
           for (let start = t * heads * width; start < (t + 1) * heads * width; start += width) {
             for (let i = 0; i < half; i++) {
-              const [cos, sin] = [table[angles + 2 * i] ?? 1, table[angles + 2 * i + 1] ?? 0];
+              const cos = table[angles + 2 * i] ?? 1;
+              const sin = table[angles + 2 * i + 1] ?? 0;
               const a = start + i * step;
-              const [xa, xb] = [x[a] ?? 0, x[a + apart] ?? 0];
+              const xa = x[a] ?? 0;
+              const xb = x[a + apart] ?? 0;
               y[a] = xa * cos - xb * sin;
               y[a + apart] = xa * sin + xb * cos;
             }

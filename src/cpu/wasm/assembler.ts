@@ -81,6 +81,7 @@ export const i32 = {
   and: binary('i32', 0x71),
   shl: binary('i32', 0x74),
   shr: binary('i32', 0x76),
+  ltU: binary('i32', 0x49),
 };
 
 export const f32 = {
