@@ -179,7 +179,9 @@ function blockText(layout: WeightLayout, dtype: BlockType): BlockText {
           typeof k === 'number'
             ? ` | (((g${id}.${k < 4 ? 'x' : 'y'} >> ${2 * (k % 4)}u) & 0x03030303u) << 4u)`
             : ` | (((g${id}[${k} >> 2u] >> ((${k} & 3u) * 2u)) & 0x03030303u) << 4u)`,
-        scale: (id, part) => ({ scale: `d${id} * f32(bitcast<i32>(s${id} << ${typeof part === 'number' ? `${24 - 8 * part}u` : `(24u - 8u * ${part})`}) >> 24u)` }),
+        scale: (id, part) => ({
+          scale: `d${id} * f32(bitcast<i32>(s${id} << ${typeof part === 'number' ? `${24 - 8 * part}u` : `(24u - 8u * ${part})`}) >> 24u)`,
+        }),
         uniform: false,
       });
     }

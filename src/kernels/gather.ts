@@ -1,5 +1,6 @@
 /** Rows of a table of any weight type, decoded: the embedding of token ids. */
 
+import { PlanError } from '../core/errors.js';
 import type { BindingKind, GpuKernel } from '../core/kernel.js';
 import type { Step } from '../core/step.js';
 import type { LoweringRule } from '../ops/target.js';
@@ -54,7 +55,7 @@ ${store}  }
 }
 
 export const gatherRule: LoweringRule<'gatherRows', GpuKernel> = ({ inputs: [table, ids], output, label, id }) => {
-  if (table === undefined || ids === undefined) return [];
+  if (table === undefined || ids === undefined) throw new PlanError(`${label}: gatherRows needs a table and ids`);
   return table.shards.map((shard, index): Step<GpuKernel> => {
     const layout = weightLayout({ dtype: table.type.dtype, shape: [shard.rows, ...table.type.shape.slice(1)] });
     return {

@@ -1,9 +1,10 @@
 /** y = x W^T with W [N, K], for any number of rows of x: which kernel, and the steps that run it. */
 
 import type { GpuCapabilities } from '../core/capabilities.js';
+import { PlanError } from '../core/errors.js';
 import type { GpuKernel } from '../core/kernel.js';
 import type { Step, StepArg } from '../core/step.js';
-import type { LoweringRule, RowShard } from '../ops/target.js';
+import type { LoweringNode, LoweringRule, RowShard } from '../ops/target.js';
 import type { LinearProblem } from './linear-text.js';
 import { type MatmulTile, matmulKernel, tileBytes, tileSize } from './matmul.js';
 import { type MatvecShape, matvecKernel } from './matvec.js';
@@ -18,7 +19,10 @@ export interface LinearShape {
   readonly outputs: number;
 }
 
-export type LinearChoice = { readonly reason: string } & ({ readonly family: 'matvec'; readonly shape: MatvecShape } | { readonly family: 'matmul'; readonly tile: MatmulTile });
+export type LinearChoice = { readonly reason: string } & (
+  | { readonly family: 'matvec'; readonly shape: MatvecShape }
+  | { readonly family: 'matmul'; readonly tile: MatmulTile }
+);
 
 /** Up to here reading the weight is the cost, and a row of x more is nearly free. */
 export const maxMatvecRows = 8;
@@ -26,12 +30,23 @@ export const maxMatvecRows = 8;
 /** Tiles that keep a large GPU busy: about two for each of its multiprocessors. */
 const busyTiles = 256;
 
-const tiles: readonly MatmulTile[] = [
-  { threads: [16, 16], quadrants: [2, 2], depth: 8, buffers: 2 },
-  { threads: [16, 16], quadrants: [2, 2], depth: 8, buffers: 1 },
-  { threads: [8, 8], quadrants: [2, 2], depth: 16, buffers: 1 },
-  { threads: [8, 8], quadrants: [1, 1], depth: 16, buffers: 1 },
-  { threads: [4, 16], quadrants: [1, 1], depth: 16, buffers: 1 },
+/** From large to small. A large tile reads less for each product; a small one wastes less on edges and makes more workgroups. */
+const largeTiles: readonly MatmulTile[] = [
+  { threads: [16, 16], quadrants: [2, 2], depth: 8, schedule: 'double' },
+  { threads: [16, 16], quadrants: [2, 2], depth: 8, schedule: 'single' },
+  { threads: [8, 8], quadrants: [2, 2], depth: 16, schedule: 'single' },
+];
+/** 32x32, and 16x64 for few rows: both fit every device. */
+const squareTile: MatmulTile = { threads: [8, 8], quadrants: [1, 1], depth: 16, schedule: 'single' };
+const flatTile: MatmulTile = { threads: [4, 16], quadrants: [1, 1], depth: 16, schedule: 'single' };
+
+/** Every tile that selection may choose. */
+export const matmulTiles: readonly MatmulTile[] = [
+  ...largeTiles,
+  squareTile,
+  flatTile,
+  { ...squareTile, schedule: 'short' },
+  { ...flatTile, schedule: 'short' },
 ];
 
 /** Pure: equal arguments give equal kernels. */
@@ -46,7 +61,11 @@ function selectMatvec({ rows, outputs }: LinearShape, { subgroups, subgroupMinSi
   const why = `${rows} ${rows === 1 ? 'row' : 'rows'}: every weight is read once`;
   if (subgroups && subgroupMinSize === subgroupMaxSize && subgroupMinSize >= 4) {
     const threads = Math.max(subgroupMinSize, Math.min(128, 4 * subgroupMinSize));
-    return { family: 'matvec', shape: { team: 'subgroup', threads, subgroupSize: subgroupMinSize, teamRows, unroll }, reason: `${why}; subgroups of ${subgroupMinSize} add up` };
+    return {
+      family: 'matvec',
+      shape: { team: 'subgroup', threads, subgroupSize: subgroupMinSize, teamRows, unroll },
+      reason: `${why}; subgroups of ${subgroupMinSize} add up`,
+    };
   }
   if (subgroups && subgroupMinSize >= 4) {
     const threads = Math.max(64, subgroupMaxSize);
@@ -56,18 +75,20 @@ function selectMatvec({ rows, outputs }: LinearShape, { subgroups, subgroupMinSi
   return { family: 'matvec', shape: { team: 'tree', threads: 64, subgroupSize: 0, teamRows, unroll }, reason: `${why}; no subgroups: the workgroup adds up` };
 }
 
-/** The largest tile that fits the device, is not mostly padding, and leaves enough tiles to keep a GPU busy. */
-function selectMatmul({ rows, outputs }: LinearShape, { limits }: GpuCapabilities): LinearChoice {
-  const fitting = tiles.filter(({ threads: [x, w], ...tile }) => {
-    return x * w <= limits.maxComputeInvocationsPerWorkgroup && tileBytes({ threads: [x, w], ...tile }) <= limits.maxComputeWorkgroupStorageSize;
-  });
+/** The largest tile that fits the device and leaves enough tiles to keep a GPU busy. */
+function selectMatmul({ rows, outputs }: LinearShape, { limits, software }: GpuCapabilities): LinearChoice {
   const count = (tile: MatmulTile): number => Math.ceil(rows / tileSize(tile)[0]) * Math.ceil(outputs / tileSize(tile)[1]);
-  const [last] = fitting.slice(-1);
-  const narrow = rows <= 16 ? last : undefined;
-  const tile = narrow ?? fitting.find((entry) => count(entry) >= busyTiles) ?? fitting[fitting.length - 2] ?? tiles[4];
-  const chosen = tile as MatmulTile;
-  const [x, w] = tileSize(chosen);
-  return { family: 'matmul', tile: chosen, reason: `${rows} rows: tiles of ${x}x${w}, ${count(chosen)} of them` };
+  const fits = (tile: MatmulTile): boolean =>
+    tile.threads[0] * tile.threads[1] <= limits.maxComputeInvocationsPerWorkgroup && tileBytes(tile) <= limits.maxComputeWorkgroupStorageSize;
+  const small = rows <= 16 ? flatTile : squareTile;
+  const large = largeTiles.find((tile) => fits(tile) && count(tile) >= busyTiles);
+  const tile: MatmulTile = software ? { ...small, schedule: 'short' } : (large ?? small);
+  const why = software
+    ? 'the short kernel, since the CPU compiles it'
+    : tile === large
+      ? `${count(tile)} tiles keep a GPU busy`
+      : 'larger tiles would be too few';
+  return { family: 'matmul', tile, reason: `${rows} rows: tiles of ${tileSize(tile).join('x')}, ${tile.schedule} schedule; ${why}` };
 }
 
 /** The kernel for one shard of a weight. */
@@ -76,22 +97,26 @@ export function linearKernel(problem: LinearProblem, capabilities: GpuCapabiliti
   return choice.family === 'matvec' ? matvecKernel(problem, choice.shape) : matmulKernel(problem, choice.tile);
 }
 
-/** One step for each shard of the weight; each writes its columns of y. */
 export function linearRule(capabilities: GpuCapabilities): LoweringRule<'linear', GpuKernel> {
-  return ({ inputs: [x, w, ...rest], output, params, label, id }) => {
-    if (x === undefined || w === undefined) return [];
-    const [rows = 0, outputs = 0] = output.type.shape;
-    const others = rest.map((ref) => arg(ref, 'read'));
-    return w.shards.map((shard, index): Step<GpuKernel> => {
-      const layout = weightLayout({ dtype: w.type.dtype, shape: [shard.rows, ...w.type.shape.slice(1)] });
-      const problem: LinearProblem = { layout, start: shard.start, outputs, rows, bias: params.bias, residual: params.residual ? 'read' : 'none' };
-      const args: readonly StepArg[] = [arg(x, 'read'), { value: w.id, shard: index, access: 'read' }, ...others, arg(output, 'write')];
-      const step = { label: stepLabel(label, w.shards, index), node: id, kernel: linearKernel(problem, capabilities), args };
-      // With several shards y would have to be in place in every step or in none, which one step cannot promise for the others.
-      if (!params.residual || w.shards.length > 1) return step;
-      return { ...step, inPlace: { input: args.length - 2, output: args.length - 1, kernel: linearKernel({ ...problem, residual: 'inPlace' }, capabilities) } };
-    });
-  };
+  return (node) => linearSteps(node, (problem) => linearKernel(problem, capabilities));
+}
+
+/** One step for each shard of the weight, with the kernel that `kernelFor` makes; each writes its columns of y. */
+export function linearSteps(node: LoweringNode<'linear'>, kernelFor: (problem: LinearProblem) => GpuKernel): readonly Step<GpuKernel>[] {
+  const { inputs, output, params, label, id } = node;
+  const [x, w, ...rest] = inputs;
+  if (x === undefined || w === undefined) throw new PlanError(`${label}: linear needs x and a weight`);
+  const [rows = 0, outputs = 0] = output.type.shape;
+  const others = rest.map((ref) => arg(ref, 'read'));
+  return w.shards.map((shard, index): Step<GpuKernel> => {
+    const layout = weightLayout({ dtype: w.type.dtype, shape: [shard.rows, ...w.type.shape.slice(1)] });
+    const problem: LinearProblem = { layout, start: shard.start, outputs, rows, bias: params.bias, residual: params.residual ? 'read' : 'none' };
+    const args: readonly StepArg[] = [arg(x, 'read'), { value: w.id, shard: index, access: 'read' }, ...others, arg(output, 'write')];
+    const step = { label: stepLabel(label, w.shards, index), node: id, kernel: kernelFor(problem), args };
+    // With several shards y would have to be in place in every step or in none, which one step cannot promise for the others.
+    if (!params.residual || w.shards.length > 1) return step;
+    return { ...step, inPlace: { input: args.length - 2, output: args.length - 1, kernel: kernelFor({ ...problem, residual: 'inPlace' }) } };
+  });
 }
 
 function stepLabel(label: string, shards: readonly RowShard[], index: number): string {

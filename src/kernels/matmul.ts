@@ -14,9 +14,16 @@ export interface MatmulTile {
   readonly quadrants: readonly [x: number, w: number];
   /** Depth of a tile; a multiple of 4. */
   readonly depth: number;
-  /** Tiles in workgroup memory: with two, one is filled while the other is read, at one barrier a tile. */
-  readonly buffers: 1 | 2;
+  readonly schedule: MatmulSchedule;
 }
+
+/**
+ * How tiles follow each other.
+ * - `double`: two tiles in workgroup memory, one filled while the other is read, at one barrier a tile; a tile is fetched while the one before it is multiplied
+ * - `single`: one tile in workgroup memory, fetched ahead in the same way, at two barriers a tile
+ * - `short`: one tile, fetched when it is needed, with the product as a loop: far less text, for rasterisers on the CPU, which take seconds to compile the others
+ */
+export type MatmulSchedule = 'double' | 'single' | 'short';
 
 const range = (count: number): readonly number[] => Array.from({ length: count }, (_, i) => i);
 
@@ -31,9 +38,11 @@ function rowVectors(tile: MatmulTile): readonly [x: number, w: number] {
   return [x / 4 + 1, w / 4 + 1];
 }
 
+const buffers = (tile: MatmulTile): number => (tile.schedule === 'double' ? 2 : 1);
+
 export function tileBytes(tile: MatmulTile): number {
   const [x, w] = rowVectors(tile);
-  return 16 * (x + w) * tile.depth * tile.buffers;
+  return 16 * (x + w) * tile.depth * buffers(tile);
 }
 
 export function matmulKernel(problem: LinearProblem, tile: MatmulTile): GpuKernel {
@@ -51,8 +60,8 @@ export function matmulKernel(problem: LinearProblem, tile: MatmulTile): GpuKerne
     workgroupBytes: tileBytes(tile),
     wgsl: () => {
       const [rowX, rowW] = rowVectors(tile);
-      return `${text.declarations}var<workgroup> tileX: array<vec4<f32>, ${rowX * tile.depth * tile.buffers}>;
-var<workgroup> tileW: array<vec4<f32>, ${rowW * tile.depth * tile.buffers}>;
+      return `${text.declarations}var<workgroup> tileX: array<vec4<f32>, ${rowX * tile.depth * buffers(tile)}>;
+var<workgroup> tileW: array<vec4<f32>, ${rowW * tile.depth * buffers(tile)}>;
 ${mainHead(count, threads)}  let firstX = (group % ${tilesX}u) * ${tileX}u;
   let firstW = (group / ${tilesX}u) * ${tileW}u;
 ${threadPlace(tile)}${fetchPlaces(problem, tile)}${accumulators(tile)}${loop(problem, tile, text)}${stores(problem, tile, text)}}
@@ -79,7 +88,10 @@ function fetchPlaces(problem: LinearProblem, tile: MatmulTile): string {
   const place = (name: string, first: string, rows: number, last: number): string => {
     const { count, perRow } = fetches(rows, tile);
     return range(count)
-      .map((q) => `  let ${name}r${q} = (local + ${q * threads}u) / ${perRow}u;\n  let ${name}k${q} = (local + ${q * threads}u) % ${perRow}u;\n  let ${name}g${q} = min(${first} + ${name}r${q}, ${last}u);\n`)
+      .map(
+        (q) =>
+          `  let ${name}r${q} = (local + ${q * threads}u) / ${perRow}u;\n  let ${name}k${q} = (local + ${q * threads}u) % ${perRow}u;\n  let ${name}g${q} = min(${first} + ${name}r${q}, ${last}u);\n`,
+      )
       .join('');
   };
   return place('x', 'firstX', tileX, problem.rows - 1) + place('w', 'firstW', tileW, problem.layout.rows - 1);
@@ -99,14 +111,17 @@ interface Phases {
   multiply(b: number): string;
 }
 
-/** Every tile is fetched while the one before it is multiplied. Buffers are told apart by constants, hence two tiles a round where there are two. */
+/** Buffers are told apart by constants, hence two tiles a round where there are two. */
 function loop(problem: LinearProblem, tile: MatmulTile, text: LinearText): string {
   const tiles = Math.ceil(problem.layout.columns / tile.depth);
   const { fetch, put, multiply } = phases(problem, tile, text);
   const barrier = '  workgroupBarrier();\n';
+  if (tile.schedule === 'short') {
+    return `${fetchVariables(tile)}  for (var i = 0u; i < ${tiles}u; i++) {\n${fetch('i')}${put(0)}${barrier}${multiply(0)}${barrier}  }\n`;
+  }
   const head = `${fetchVariables(tile)}${fetch('0u')}${put(0)}${barrier}`;
   if (tiles === 1) return head + multiply(0);
-  if (tile.buffers === 1) {
+  if (tile.schedule === 'single') {
     return `${head}  for (var i = 1u; i < ${tiles}u; i++) {\n${fetch('i')}${multiply(0)}${barrier}${put(0)}${barrier}  }\n${multiply(0)}`;
   }
   const pairs = Math.floor((tiles - 1) / 2);
@@ -118,7 +133,10 @@ function loop(problem: LinearProblem, tile: MatmulTile, text: LinearText): strin
 
 function fetchVariables(tile: MatmulTile): string {
   const [tileX, tileW] = tileSize(tile);
-  const names = (name: string, rows: number): string => range(fetches(rows, tile).count).map((q) => `  var ${name}v${q}: vec4<f32>;\n`).join('');
+  const names = (name: string, rows: number): string =>
+    range(fetches(rows, tile).count)
+      .map((q) => `  var ${name}v${q}: vec4<f32>;\n`)
+      .join('');
   return names('x', tileX) + names('w', tileW);
 }
 
@@ -149,24 +167,32 @@ function phases(problem: LinearProblem, tile: MatmulTile, text: LinearText): Pha
       }),
     put: (b) =>
       perFetch(({ name, array, stride }, q, guard) => {
-        const at = (i: number): string => `${array}[${b * tile.depth * stride}u + (${name}k${q} * 4u + ${i}u) * ${stride}u + (${name}r${q} >> 2u)][${name}r${q} & 3u]`;
-        const lines = range(4).map((i) => `  ${at(i)} = ${name}v${q}.${'xyzw'.charAt(i)};\n`).join('');
+        const at = (i: number): string =>
+          `${array}[${b * tile.depth * stride}u + (${name}k${q} * 4u + ${i}u) * ${stride}u + (${name}r${q} >> 2u)][${name}r${q} & 3u]`;
+        const lines = range(4)
+          .map((i) => `  ${at(i)} = ${name}v${q}.${'xyzw'.charAt(i)};\n`)
+          .join('');
         return guard === '' ? lines : `  if (${guard}) {\n${lines}  }\n`;
       }),
-    multiply: (b) => range(tile.depth).map((k) => outerProduct(tile, b, k)).join(''),
+    multiply: (b) =>
+      tile.schedule === 'short'
+        ? `  for (var k = 0u; k < ${tile.depth}u; k++) {\n${outerProduct(tile, (stride) => `k * ${stride}u`)}  }\n`
+        : range(tile.depth)
+            .map((k) => `  {\n${outerProduct(tile, (stride) => `${(b * tile.depth + k) * stride}u`)}  }\n`)
+            .join(''),
   };
 }
 
-function outerProduct(tile: MatmulTile, b: number, k: number): string {
+/** Row k of both tiles, which begins at `at(vec4s of a row)`: every sum of the thread grows by one product. */
+function outerProduct(tile: MatmulTile, at: (stride: number) => string): string {
   const [rowX, rowW] = rowVectors(tile);
   const [quadsX, quadsW] = tile.quadrants;
-  const at = (stride: number): number => (b * tile.depth + k) * stride;
   const reads = [
-    ...range(quadsX).map((i) => `    let a${i} = tileX[${at(rowX) + i * tile.threads[0]}u + tx];\n`),
-    ...range(quadsW).map((j) => `    let b${j} = tileW[${at(rowW) + j * tile.threads[1]}u + tw];\n`),
+    ...range(quadsX).map((i) => `    let a${i} = tileX[${at(rowX)} + ${i * tile.threads[0]}u + tx];\n`),
+    ...range(quadsW).map((j) => `    let b${j} = tileW[${at(rowW)} + ${j * tile.threads[1]}u + tw];\n`),
   ];
-  const sums = range(quadsX).flatMap((i) => range(4).flatMap((r) => range(quadsW).map((j) => `    c${i}${r}${j} = fma(vec4<f32>(a${i}.${'xyzw'.charAt(r)}), b${j}, c${i}${r}${j});\n`)));
-  return `  {\n${reads.join('')}${sums.join('')}  }\n`;
+  const sum = (i: number, r: number, j: number): string => `    c${i}${r}${j} = fma(vec4<f32>(a${i}.${'xyzw'.charAt(r)}), b${j}, c${i}${r}${j});\n`;
+  return [...reads, ...range(quadsX).flatMap((i) => range(4).flatMap((r) => range(quadsW).map((j) => sum(i, r, j))))].join('');
 }
 
 function stores(problem: LinearProblem, tile: MatmulTile, text: LinearText): string {
@@ -185,7 +211,9 @@ function stores(problem: LinearProblem, tile: MatmulTile, text: LinearText): str
     .flatMap((i) =>
       range(4).map((r) => {
         const t = `firstX + ${4 * i * tile.threads[0] + r}u + tx * 4u`;
-        const body = range(tile.quadrants[1]).map((j) => columns(`c${i}${r}${j}`, j)).join('');
+        const body = range(tile.quadrants[1])
+          .map((j) => columns(`c${i}${r}${j}`, j))
+          .join('');
         return edgeX ? `  if (${t} < ${problem.rows}u) {\n    let t = ${t};\n${body}  }\n` : `  {\n    let t = ${t};\n${body}  }\n`;
       }),
     )

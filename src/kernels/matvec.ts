@@ -44,7 +44,11 @@ export function matvecKernel(problem: LinearProblem, shape: MatvecShape): GpuKer
     workgroupBytes: parts * 4,
     features: shape.team === 'tree' ? [] : ['subgroups'],
     wgsl: () => {
-      const builtins = { subgroup: '@builtin(subgroup_invocation_id) lane: u32', subgroups: '@builtin(subgroup_invocation_id) lane: u32, @builtin(subgroup_size) lanes: u32', tree: '' };
+      const builtins = {
+        subgroup: '@builtin(subgroup_invocation_id) lane: u32',
+        subgroups: '@builtin(subgroup_invocation_id) lane: u32, @builtin(subgroup_size) lanes: u32',
+        tree: '',
+      };
       const team = shape.team === 'subgroup' ? `(group * ${teams}u + local / ${shape.subgroupSize}u)` : 'group';
       return `${text.declarations}${parts > 0 ? `var<workgroup> parts: array<f32, ${parts}>;\n` : ''}${mainHead(groups, shape.threads, builtins[shape.team])}
   // Rows beyond the shard repeat its last row, so that every load is in bounds; their sums are not written.
@@ -52,14 +56,15 @@ export function matvecKernel(problem: LinearProblem, shape: MatvecShape): GpuKer
 ${range(shape.teamRows)
   .map((r) => `  let row${r} = min(row + ${r}u, ${problem.layout.rows - 1}u);\n`)
   .join('')}${sumNames(problem, shape)
-        .map((name) => `  var ${name} = 0.0;\n`)
-        .join('')}${products(problem, shape, text)}${finish(problem, shape, text)}}
+  .map((name) => `  var ${name} = 0.0;\n`)
+  .join('')}${products(problem, shape, text)}${finish(problem, shape, text)}}
 `;
     },
   });
 }
 
-const sumNames = ({ rows }: LinearProblem, { teamRows }: MatvecShape): readonly string[] => range(teamRows).flatMap((r) => range(rows).map((t) => `a${r}_${t}`));
+const sumNames = ({ rows }: LinearProblem, { teamRows }: MatvecShape): readonly string[] =>
+  range(teamRows).flatMap((r) => range(rows).map((t) => `a${r}_${t}`));
 
 /** The loop over a row's chunks: whole rounds of the team in steps of `unroll`, then the rest, the last round guarded. */
 function products(problem: LinearProblem, shape: MatvecShape, text: LinearText): string {
@@ -71,9 +76,21 @@ function products(problem: LinearProblem, shape: MatvecShape, text: LinearText):
   const loops = Math.floor(rounds / shape.unroll);
   const round = (steps: number, first: string): string => {
     const at = (u: number): string => `  let c${u} = (${first} + ${u}u) * ${lanes}u + ${lane};\n`;
-    return range(steps).map((u) => at(u) + loads(shape, text, u)).join('') + range(steps).map((u) => chunkProducts(problem, shape, text, u)).join('');
+    return (
+      range(steps)
+        .map((u) => at(u) + loads(shape, text, u))
+        .join('') +
+      range(steps)
+        .map((u) => chunkProducts(problem, shape, text, u))
+        .join('')
+    );
   };
-  const body = loops > 1 ? `  for (var i = 0u; i < ${loops}u; i++) {\n${round(shape.unroll, `i * ${shape.unroll}u`)}  }\n` : loops === 1 ? `  {\n${round(shape.unroll, '0u')}  }\n` : '';
+  const body =
+    loops > 1
+      ? `  for (var i = 0u; i < ${loops}u; i++) {\n${round(shape.unroll, `i * ${shape.unroll}u`)}  }\n`
+      : loops === 1
+        ? `  {\n${round(shape.unroll, '0u')}  }\n`
+        : '';
   const rest = rounds - loops * shape.unroll;
   const tail = rest > 0 ? `  {\n${round(rest, `${loops * shape.unroll}u`)}  }\n` : '';
   const last = chunks % lanes === 0 ? '' : `  if (${lane} < ${chunks - rounds * lanes}u) {\n${round(1, `${rounds}u`)}  }\n`;

@@ -74,7 +74,8 @@ export function weightLayout(type: TensorType): WeightLayout {
   if (!isBlockType(dtype) && !isPlainType(dtype)) {
     throw new UnsupportedError(`WebGPU kernels read weights of type ${weightTypes.join(', ')}; got ${formatType(type)}. Convert the tensor to one of them.`);
   }
-  if (columns % dtypes[dtype].block !== 0) throw new UnsupportedError(`rows of a ${dtype} weight must be whole blocks of ${dtypes[dtype].block}; got ${formatType(type)}`);
+  if (columns % dtypes[dtype].block !== 0)
+    throw new UnsupportedError(`rows of a ${dtype} weight must be whole blocks of ${dtypes[dtype].block}; got ${formatType(type)}`);
   const specs = isBlockType(dtype) ? blockPlanes[dtype] : [plane('values', plainBytes[dtype], 1)];
   const rowAlignment = !isBlockType(dtype) && plainBytes[dtype] === 2 && shape.length > 1 ? 16 : 1;
   const planes: Plane[] = [];

@@ -32,10 +32,13 @@ function shardRows(type: TensorType, limit: number): readonly RowShard[] {
   const most = Math.floor((limit - alignment) / rowBytes / rowGroup) * rowGroup;
   if (most < rowGroup) {
     const requested = weightLayout(withRows(type, rowGroup)).byteLength;
-    throw new OutOfMemoryError(`${rowGroup} rows of ${formatType(type)} need ${requested} bytes, and one binding of this device holds ${limit}: use another device`, {
-      requested,
-      available: limit,
-    });
+    throw new OutOfMemoryError(
+      `${rowGroup} rows of ${formatType(type)} need ${requested} bytes, and one binding of this device holds ${limit}: use another device`,
+      {
+        requested,
+        available: limit,
+      },
+    );
   }
   const count = Math.ceil(whole.rows / most);
   const rows = roundUp(Math.ceil(whole.rows / count), rowGroup);

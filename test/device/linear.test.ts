@@ -1,28 +1,95 @@
 import { beforeAll, describe, expect, it } from 'vitest';
-import type { CapabilityMask } from '../../src/core/capabilities.js';
-import { baseCapabilities } from '../../src/core/capabilities.js';
+import { baseCapabilities, type CapabilityMask } from '../../src/core/capabilities.js';
 import { gatherRule } from '../../src/kernels/gather.js';
-import { linearRule } from '../../src/kernels/linear.js';
+import { linearRule, linearSteps, matmulTiles } from '../../src/kernels/linear.js';
+import { matmulKernel, tileSize } from '../../src/kernels/matmul.js';
+import { gpuWeightStore } from '../../src/kernels/weights.js';
+import type { OpCase } from '../../src/ops/case.js';
 import { gatherCases } from '../../src/ops/cases/gather.js';
 import { linearCases } from '../../src/ops/cases/linear.js';
-import { failures, openTestDevice, type TestDevice } from '../support/run-steps.js';
+import { floatInput, randomWeight, seededRandom } from '../../src/ops/cases/weight-data.js';
+import { failures, openTestDevice, runCase, type TestDevice } from '../support/run-steps.js';
 
-const masks: readonly (readonly [string, CapabilityMask])[] = [
-  ['everything it has', {}],
-  ['no f16', { f16: false }],
-  ['no subgroups', { subgroups: false }],
-  ['the guaranteed limits and no feature', { f16: false, subgroups: false, packedDot: false, limits: baseCapabilities.limits }],
-  ['bindings of 16 KiB', { limits: { maxStorageBufferBindingSize: 16_384 } }],
-];
+const everyThird = <T>(list: readonly T[]): readonly T[] => list.filter((_, i) => i % 3 === 0);
+const rowsOf = (opCase: OpCase): number => opCase.inputs[0]?.type.shape[0] ?? 0;
 
 let test: TestDevice;
 beforeAll(async () => {
   test = await openTestDevice();
 });
 
-describe.each(masks)('linear and gatherRows with %s', (_name, mask) => {
-  it('agree with the reference in every case', async () => {
-    expect(await failures(test, linearRule, linearCases(), { mask })).toEqual([]);
-    expect(await failures(test, () => gatherRule, gatherCases(), { mask })).toEqual([]);
+describe('linear', () => {
+  it('agrees with the reference in every case', async () => {
+    expect(await failures(test, linearRule, linearCases())).toEqual([]);
+  });
+
+  it.each<[string, CapabilityMask]>([
+    ['f16', { f16: false }],
+    ['subgroups', { subgroups: false }],
+    ['every feature and all but the guaranteed limits', { f16: false, subgroups: false, packedDot: false, limits: baseCapabilities.limits }],
+  ])('agrees with the reference without %s', async (_name, mask) => {
+    expect(await failures(test, linearRule, everyThird(linearCases()), { mask })).toEqual([]);
+  });
+
+  it('adds up subgroups whose size is known only at run time', async () => {
+    const cases = everyThird(linearCases()).filter((opCase) => rowsOf(opCase) <= 8);
+    expect(test.capabilities.subgroups).toBe(true);
+    expect(await failures(test, (capabilities) => linearRule({ ...capabilities, subgroupMinSize: 4, subgroupMaxSize: 128 }), cases)).toEqual([]);
+  });
+
+  it('adds to a residual in place', async () => {
+    const cases = everyThird(linearCases().filter((opCase) => opCase.params.residual));
+    expect(cases.length).toBeGreaterThan(4);
+    expect(await failures(test, linearRule, cases, { inPlace: true })).toEqual([]);
+  });
+
+  it('multiplies shard by shard where a weight exceeds a binding', async () => {
+    const mask = { limits: { maxStorageBufferBindingSize: 16_384 } };
+    const store = gpuWeightStore({ ...baseCapabilities, limits: { ...baseCapabilities.limits, ...mask.limits } });
+    const sharded = linearCases().filter((opCase) => opCase.inputs[1] !== undefined && store.shards(opCase.inputs[1].type).length > 1);
+    const cases = sharded.filter((_, i) => i % 4 === 0);
+    expect(cases.length).toBeGreaterThan(3);
+    expect(await failures(test, linearRule, cases, { mask })).toEqual([]);
+  });
+
+  it('folds more outputs than a grid axis holds into two axes', async () => {
+    const random = seededRandom(7);
+    const inputs = [floatInput('input', [1, 1], random), randomWeight('f32', 270_001, 1, random)];
+    const wide: OpCase<'linear'> = { name: 'wide', op: 'linear', params: { bias: false, residual: false }, inputs, tolerance: { relative: 1e-7 } };
+    const unknownSize = { ...test.capabilities, subgroups: false };
+    const { steps } = await runCase(test, () => linearRule(unknownSize), wide);
+    expect(steps[0]?.kernel.workgroups).toEqual([33_751, 2, 1]);
+    expect(await failures(test, () => linearRule(unknownSize), [wide])).toEqual([]);
+  });
+
+  it.each(matmulTiles.map((tile) => [`${tileSize(tile).join('x')} ${tile.schedule}`, tile] as const))('multiplies in tiles of %s', async (_name, tile) => {
+    const [x, w] = tileSize(tile);
+    const random = seededRandom(x);
+    // Five and six tiles deep, beyond one tile along both axes.
+    const cases = [5, 6].map((tiles): OpCase<'linear'> => {
+      const k = tiles * tile.depth;
+      const inputs = [
+        floatInput('input', [x + 3, k], random),
+        randomWeight(tiles === 5 ? 'f32' : 'f16', w + 8, k, random),
+        floatInput('param', [w + 8], random),
+      ];
+      return { name: `K${k}`, op: 'linear', params: { bias: true, residual: false }, inputs, tolerance: { relativeToMax: 3e-6 } };
+    });
+    expect(await failures(test, () => (node) => linearSteps(node, (problem) => matmulKernel(problem, tile)), cases)).toEqual([]);
+  });
+});
+
+describe('gatherRows', () => {
+  it('agrees with the reference in every case', async () => {
+    expect(await failures(test, () => gatherRule, gatherCases())).toEqual([]);
+  });
+
+  it('reads each row from the shard that holds it', async () => {
+    const mask = { limits: { maxStorageBufferBindingSize: 4096 } };
+    const cases = everyThird(gatherCases());
+    expect(await failures(test, () => gatherRule, cases, { mask })).toEqual([]);
+    const large = cases.find((opCase) => opCase.name.startsWith('gatherRows f32 [65'));
+    expect(large).toBeDefined();
+    if (large !== undefined) expect((await runCase(test, () => gatherRule, large, { mask })).steps.length).toBeGreaterThan(1);
   });
 });

@@ -97,7 +97,12 @@ export function caseError<K extends ComputeOp>(opCase: OpCase<K>, got: ArrayLike
 }
 
 /** Runs cases one after another; the list of those that fail, empty where all pass. */
-export async function failures<K extends ComputeOp>(test: TestDevice, rule: RuleMaker<K>, cases: Iterable<OpCase<K>>, options: RunOptions = {}): Promise<readonly string[]> {
+export async function failures<K extends ComputeOp>(
+  test: TestDevice,
+  rule: RuleMaker<K>,
+  cases: Iterable<OpCase<K>>,
+  options: RunOptions = {},
+): Promise<readonly string[]> {
   const failed: string[] = [];
   for (const opCase of cases) {
     const { got } = await runCase(test, rule, opCase, options);
@@ -151,7 +156,8 @@ function upload(device: GPUDevice, buffers: Map<string, GPUBuffer>, store: Weigh
     const cut = rows > store.rowGroup ? Math.floor(rows / 2 / store.rowGroup) * store.rowGroup : 0;
     for (const [first, last] of [[0, cut] as const, [cut, rows] as const]) {
       if (first === last) continue;
-      for (const piece of store.pack(part, first, bytes.subarray((start + first) * rowBytes, (start + last) * rowBytes))) write(device, buffer, piece.offset, piece.bytes);
+      for (const piece of store.pack(part, first, bytes.subarray((start + first) * rowBytes, (start + last) * rowBytes)))
+        write(device, buffer, piece.offset, piece.bytes);
     }
     buffers.set(`${id}.${index}`, buffer);
   }
