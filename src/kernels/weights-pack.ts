@@ -14,15 +14,23 @@ export function packBlocks(dtype: BlockType, blocks: Uint8Array): readonly Uint8
   return planes.map((plane) => new Uint8Array(plane.buffer));
 }
 
-/** `count` halfwords, rounded up to whole words. */
-const halfPlane = (count: number): Halves => new Uint16Array(roundUp(count, 2));
+const wordAt = (source: Halves, at: number): number => (source[at] ?? 0) | ((source[at + 1] ?? 0) << 16);
 
-/** Copies `run` halfwords from the place `skip` of every block. */
-function copyRuns(source: Halves, count: number, size: number, skip: number, run: number): Halves {
-  const out = halfPlane(count * run);
-  for (let block = 0, to = 0; block < count; block++) {
+/** The halfword at the place `skip` of every block. */
+function copyHalves(source: Halves, count: number, size: number, skip: number): Halves {
+  const out = new Uint16Array(roundUp(count, 2));
+  for (let block = 0, from = skip; block < count; block++, from += size) out[block] = source[from] ?? 0;
+  return out;
+}
+
+/** `run` words from the place `skip` of every block; `size` and `skip` count halfwords. */
+function copyWords(source: Halves, count: number, size: number, skip: number, run: number): Words {
+  const out = new Uint32Array(count * run);
+  let to = 0;
+  for (let block = 0; block < count; block++) {
     const from = block * size + skip;
-    for (let i = 0; i < run; i++) out[to++] = source[from + i] ?? 0;
+    for (let i = 0; i < run; i++) out[to + i] = wordAt(source, from + 2 * i);
+    to += run;
   }
   return out;
 }
@@ -32,15 +40,13 @@ function sliceBits(source: Halves, count: number, size: number, skip: number): W
   const out = new Uint32Array(count);
   for (let block = 0; block < count; block++) {
     const from = block * size + skip;
-    const bits = (source[from] ?? 0) | ((source[from + 1] ?? 0) << 16);
+    const bits = wordAt(source, from);
     let word = 0;
     for (let k = 0; k < 8; k++) word |= ((((bits >>> (4 * k)) & 15) * 0x204081) & 0x01010101) << k;
     out[block] = word;
   }
   return out;
 }
-
-const wordAt = (source: Halves, at: number): number => (source[at] ?? 0) | ((source[at + 1] ?? 0) << 16);
 
 /** The 128 nibble bytes of q4_k and q5_k: bytes 32 j to 32 j + 31 hold sub-block 2 j in their low nibbles and sub-block 2 j + 1 in their high ones. */
 function pairNibbles(source: Halves, count: number, size: number, skip: number): Words {
@@ -63,11 +69,15 @@ function pairNibbles(source: Halves, count: number, size: number, skip: number):
 /** q5_k: bit s of byte l belongs to weight l of sub-block s. */
 function sliceHighK(source: Halves, count: number, size: number, skip: number): Words {
   const out = new Uint32Array(count * 8);
+  const mask = 0x01010101;
   for (let block = 0; block < count; block++) {
-    const to = block * 8;
-    for (let k = 0; k < 8; k++) {
-      const bits = wordAt(source, block * size + skip + 2 * k);
-      for (let s = 0; s < 8; s++) out[to + s] = (out[to + s] ?? 0) | (((bits >>> s) & 0x01010101) << k);
+    const from = block * size + skip;
+    const [a, b, c, d] = [wordAt(source, from), wordAt(source, from + 2), wordAt(source, from + 4), wordAt(source, from + 6)];
+    const [e, f, g, h] = [wordAt(source, from + 8), wordAt(source, from + 10), wordAt(source, from + 12), wordAt(source, from + 14)];
+    for (let s = 0; s < 8; s++) {
+      const low = ((a >>> s) & mask) | (((b >>> s) & mask) << 1) | (((c >>> s) & mask) << 2) | (((d >>> s) & mask) << 3);
+      const high = ((e >>> s) & mask) | (((f >>> s) & mask) << 1) | (((g >>> s) & mask) << 2) | (((h >>> s) & mask) << 3);
+      out[block * 8 + s] = low | (high << 4);
     }
   }
   return out;
@@ -78,35 +88,44 @@ function packQ6K(source: Halves, count: number): readonly (Halves | Words)[] {
   const size = 105;
   const quants = new Uint32Array(count * 32);
   const high = new Uint32Array(count * 16);
-  for (let block = 0; block < count; block++) {
-    for (let s = 0; s < 8; s++) {
-      const group = s & 3;
-      const nibbles = block * size + (s >> 2) * 32 + (group & 1) * 16;
-      const bits = block * size + 64 + (s >> 2) * 16;
-      const shift = (group >> 1) * 4;
-      let first = 0;
-      let second = 0;
-      for (let k = 0; k < 4; k++) {
-        const low = (wordAt(source, nibbles + 2 * k) >>> shift) & 0x0f0f0f0f;
-        const upper = (wordAt(source, nibbles + 8 + 2 * k) >>> shift) & 0x0f0f0f0f;
-        quants[block * 32 + s * 4 + k] = low | (upper << 4);
-        first |= ((wordAt(source, bits + 2 * k) >>> (2 * group)) & 0x03030303) << (2 * k);
-        second |= ((wordAt(source, bits + 8 + 2 * k) >>> (2 * group)) & 0x03030303) << (2 * k);
-      }
-      high[block * 16 + s * 2] = first;
-      high[block * 16 + s * 2 + 1] = second;
+  for (let half = 0; half < 2 * count; half++) {
+    const block = (half >> 1) * size;
+    pairNibbles6(source, block + (half & 1) * 32, quants, half * 16);
+    sliceHigh6(source, block + 64 + (half & 1) * 16, high, half * 8);
+  }
+  return [quants, high, copyWords(source, count, size, 96, 4), copyHalves(source, count, size, 104)];
+}
+
+function pairNibbles6(source: Halves, from: number, out: Words, to: number): void {
+  for (let k = 0; k < 4; k++) {
+    const [a, b] = [wordAt(source, from + 2 * k), wordAt(source, from + 8 + 2 * k)];
+    const [c, d] = [wordAt(source, from + 16 + 2 * k), wordAt(source, from + 24 + 2 * k)];
+    out[to + k] = (a & 0x0f0f0f0f) | ((b & 0x0f0f0f0f) << 4);
+    out[to + 4 + k] = (c & 0x0f0f0f0f) | ((d & 0x0f0f0f0f) << 4);
+    out[to + 8 + k] = ((a >>> 4) & 0x0f0f0f0f) | (b & 0xf0f0f0f0);
+    out[to + 12 + k] = ((c >>> 4) & 0x0f0f0f0f) | (d & 0xf0f0f0f0);
+  }
+}
+
+function sliceHigh6(source: Halves, from: number, out: Words, to: number): void {
+  const mask = 0x03030303;
+  for (let h = 0; h < 2; h++) {
+    const at = from + 8 * h;
+    const [a, b, c, d] = [wordAt(source, at), wordAt(source, at + 2), wordAt(source, at + 4), wordAt(source, at + 6)];
+    for (let g = 0; g < 4; g++) {
+      const s = 2 * g;
+      out[to + 2 * g + h] = ((a >>> s) & mask) | (((b >>> s) & mask) << 2) | (((c >>> s) & mask) << 4) | (((d >>> s) & mask) << 6);
     }
   }
-  return [quants, high, copyRuns(source, count, size, 96, 8), copyRuns(source, count, size, 104, 1)];
 }
 
 const packers: { readonly [T in BlockType]: (source: Halves, count: number) => readonly (Halves | Words)[] } = {
-  q8_0: (s, n) => [copyRuns(s, n, 17, 1, 16), copyRuns(s, n, 17, 0, 1)],
-  q4_0: (s, n) => [copyRuns(s, n, 9, 1, 8), copyRuns(s, n, 9, 0, 1)],
-  q4_1: (s, n) => [copyRuns(s, n, 10, 2, 8), copyRuns(s, n, 10, 0, 2)],
-  q5_0: (s, n) => [copyRuns(s, n, 11, 3, 8), sliceBits(s, n, 11, 1), copyRuns(s, n, 11, 0, 1)],
-  q5_1: (s, n) => [copyRuns(s, n, 12, 4, 8), sliceBits(s, n, 12, 2), copyRuns(s, n, 12, 0, 2)],
-  q4_k: (s, n) => [pairNibbles(s, n, 72, 8), copyRuns(s, n, 72, 0, 8)],
-  q5_k: (s, n) => [pairNibbles(s, n, 88, 24), sliceHighK(s, n, 88, 8), copyRuns(s, n, 88, 0, 8)],
+  q8_0: (s, n) => [copyWords(s, n, 17, 1, 8), copyHalves(s, n, 17, 0)],
+  q4_0: (s, n) => [copyWords(s, n, 9, 1, 4), copyHalves(s, n, 9, 0)],
+  q4_1: (s, n) => [copyWords(s, n, 10, 2, 4), copyWords(s, n, 10, 0, 1)],
+  q5_0: (s, n) => [copyWords(s, n, 11, 3, 4), sliceBits(s, n, 11, 1), copyHalves(s, n, 11, 0)],
+  q5_1: (s, n) => [copyWords(s, n, 12, 4, 4), sliceBits(s, n, 12, 2), copyWords(s, n, 12, 0, 1)],
+  q4_k: (s, n) => [pairNibbles(s, n, 72, 8), copyWords(s, n, 72, 0, 4)],
+  q5_k: (s, n) => [pairNibbles(s, n, 88, 24), sliceHighK(s, n, 88, 8), copyWords(s, n, 88, 0, 4)],
   q6_k: packQ6K,
 };
