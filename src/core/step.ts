@@ -31,4 +31,3 @@ export interface InPlace<Kernel> {
   readonly output: number;
   readonly kernel: Kernel;
 }
-

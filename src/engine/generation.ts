@@ -1,6 +1,6 @@
 import { AbortedError, ContextError } from '../core/errors.js';
-import type { StreamDecoder } from '../text/index.js';
 import type { Decoder } from '../model/decoder.js';
+import type { StreamDecoder } from '../text/index.js';
 import { isGreedy, type ResolvedSampling, Sampler } from './sampler.js';
 import { StopText } from './stop-text.js';
 
@@ -203,5 +203,8 @@ class ChunkQueue {
 /** Throws `ContextError` unless the prompt leaves room for one token. */
 export function assertPromptFits(tokens: number, contextLength: number): void {
   if (tokens <= contextLength) return;
-  throw new ContextError(`the prompt has ${tokens} tokens, the context ${contextLength}: shorten the prompt or load the model with a longer context`, { tokens, contextLength });
+  throw new ContextError(`the prompt has ${tokens} tokens, the context ${contextLength}: shorten the prompt or load the model with a longer context`, {
+    tokens,
+    contextLength,
+  });
 }

@@ -3,8 +3,8 @@ import type { TensorType } from '../core/tensor.js';
 import { type GgufFile, type GgufSource, openGguf } from '../formats/gguf/index.js';
 import { Decoder } from '../model/decoder.js';
 import type { DecoderConfig } from '../model/decoder-config.js';
-import { describeModel } from '../model/describe.js';
 import type { CacheType } from '../model/decoder-graph.js';
+import { describeModel } from '../model/describe.js';
 import { tensorNames } from '../model/tensors.js';
 import { type BackendOptions, openBackend } from '../runtime/select.js';
 import type { TensorWriter } from '../runtime/tensors.js';
@@ -80,7 +80,8 @@ function contextFor(config: DecoderConfig, options: LoadOptions): number {
   ] as const) {
     if (!Number.isSafeInteger(value) || value < 1) throw new ArgumentError(name, `${name} must be a whole number from 1, got ${value}`);
   }
-  if (contextLength > config.trainedContext) options.onWarning?.(`a context of ${contextLength} is longer than the ${config.trainedContext} that the model was trained for`);
+  if (contextLength > config.trainedContext)
+    options.onWarning?.(`a context of ${contextLength} is longer than the ${config.trainedContext} that the model was trained for`);
   return contextLength;
 }
 

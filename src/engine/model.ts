@@ -1,9 +1,9 @@
 import { ArgumentError, BusyError, DisposedError } from '../core/errors.js';
-import type { DecoderConfig } from '../model/decoder-config.js';
 import type { MemoryLedger } from '../core/memory.js';
+import type { Decoder } from '../model/decoder.js';
+import type { DecoderConfig } from '../model/decoder-config.js';
 import type { Backend, BackendKind, StepTiming } from '../runtime/backend.js';
 import type { Tokenizer } from '../text/index.js';
-import type { Decoder } from '../model/decoder.js';
 import { assertPromptFits, Generation } from './generation.js';
 import { resolveSampling, type SamplingOptions } from './sampler.js';
 
@@ -102,7 +102,8 @@ export class Model {
   encodePrompt(prompt: Prompt): readonly number[] {
     const ids = typeof prompt === 'string' ? this.tokenizer.encode(prompt, { bos: 'auto' }) : prompt;
     if (ids.length > 0) return ids;
-    if (this.tokenizer.bosId === undefined) throw new ArgumentError('prompt', 'the prompt is empty and the model has no BOS token to begin with: give a prompt');
+    if (this.tokenizer.bosId === undefined)
+      throw new ArgumentError('prompt', 'the prompt is empty and the model has no BOS token to begin with: give a prompt');
     return [this.tokenizer.bosId];
   }
 

@@ -33,7 +33,7 @@ export function philox(out: Uint32Array, key: readonly [number, number], counter
 
 /** The two key words of a seed: any integer from 0 to 2^53 - 1. */
 export function seedKey(seed: number): [number, number] {
-  return [seed % 0x1_0000_0000 >>> 0, Math.floor(seed / 0x1_0000_0000) >>> 0];
+  return [(seed % 0x1_0000_0000) >>> 0, Math.floor(seed / 0x1_0000_0000) >>> 0];
 }
 
 /** Uniform in (0, 1) from a word: the centre of one of 2^24 equal parts, exact in f32 as well. */

@@ -55,7 +55,9 @@ const defaults: ResolvedSampling = {
 /** The options with their defaults; throws `ArgumentError` for one out of range. */
 export function resolveSampling(options: SamplingOptions): ResolvedSampling {
   const seed = options.seed ?? Math.floor(Math.random() * Number.MAX_SAFE_INTEGER);
-  const given = Object.fromEntries(Object.keys(ranges).flatMap((name) => (options[name as keyof SamplingOptions] === undefined ? [] : [[name, options[name as keyof SamplingOptions]]])));
+  const given = Object.fromEntries(
+    Object.keys(ranges).flatMap((name) => (options[name as keyof SamplingOptions] === undefined ? [] : [[name, options[name as keyof SamplingOptions]]])),
+  );
   const resolved: ResolvedSampling = { ...defaults, seed, ...given };
   for (const name of Object.keys(ranges) as (keyof ResolvedSampling)[]) {
     const { min, max, integer, above } = ranges[name];
@@ -199,6 +201,7 @@ function nucleus(candidates: Candidate[], p: number): Candidate[] {
   const likely = candidates.map((candidate, i) => ({ candidate, weight: weights[i] ?? 0 })).filter(({ weight }) => weight >= floor);
   likely.sort((a, b) => b.weight - a.weight || a.candidate.token - b.candidate.token);
   let sum = 0;
-  const end = likely.findIndex(({ weight }) => (sum += weight) >= p * total);
-  return likely.slice(0, end < 0 ? likely.length : end + 1).map(({ candidate }) => candidate);
+  let end = 0;
+  while (end < likely.length && sum < p * total) sum += likely[end++]?.weight ?? 0;
+  return likely.slice(0, end).map(({ candidate }) => candidate);
 }

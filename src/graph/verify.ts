@@ -44,7 +44,8 @@ function verifyStates(graph: Graph): void {
   for (const node of graph.nodes) {
     for (const input of node.inputs) {
       const writer = overwrittenBy.get(storageOwner(graph, input));
-      if (writer !== undefined) throw new GraphError(`${node.name} reads node ${input}, which node ${writer} has overwritten: read its result instead`, node.id);
+      if (writer !== undefined)
+        throw new GraphError(`${node.name} reads node ${input}, which node ${writer} has overwritten: read its result instead`, node.id);
     }
     const updated = updatedInput(node.op);
     if (updated === undefined) continue;

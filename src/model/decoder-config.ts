@@ -91,7 +91,8 @@ function checkWidths(hp: Hyperparameters, config: DecoderConfig): void {
   };
   if (!Number.isInteger(config.headWidth)) fail('attention.head_count', `${config.width} elements do not divide into ${config.heads} heads`);
   if (config.heads % config.kvHeads !== 0) fail('attention.head_count_kv', `${config.heads} query heads do not divide over ${config.kvHeads} KV heads`);
-  if (config.rotated > config.headWidth || config.rotated % 2 !== 0) fail('rope.dimension_count', `${config.rotated} of ${config.headWidth} elements cannot turn in pairs`);
+  if (config.rotated > config.headWidth || config.rotated % 2 !== 0)
+    fail('rope.dimension_count', `${config.rotated} of ${config.headWidth} elements cannot turn in pairs`);
   if (hp.valueLength !== undefined && hp.valueLength !== config.headWidth) {
     throw new UnsupportedError(`value heads of ${hp.valueLength} elements beside key heads of ${config.headWidth} are not supported`);
   }

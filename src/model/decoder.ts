@@ -2,13 +2,13 @@ import { ArgumentError, BusyError, ContextError, DisposedError, throwIfAborted }
 import type { TensorType } from '../core/tensor.js';
 import type { Graph } from '../graph/graph.js';
 import { type RewriteEntry, rewrite } from '../graph/rewrite.js';
-import type { DecoderConfig } from './decoder-config.js';
-import { type CacheType, decoderGraph, decoderNames } from './decoder-graph.js';
-import { ropeTable } from './rope-table.js';
 import { stateWord, stateWords } from '../ops/state.js';
 import { Arena, allocateBanks } from '../runtime/arena.js';
 import type { Backend, Executable, Program, Region, RegionWrite, StepTiming, Storage } from '../runtime/backend.js';
 import { TensorStore } from '../runtime/tensors.js';
+import type { DecoderConfig } from './decoder-config.js';
+import { type CacheType, decoderGraph, decoderNames } from './decoder-graph.js';
+import { ropeTable } from './rope-table.js';
 
 export interface DecoderOptions {
   /** Positions of the KV cache. */
@@ -282,10 +282,13 @@ export class Decoder {
   #checkRoom(tokens: number): void {
     const { contextLength } = this.options;
     if (this.#position + tokens > contextLength) {
-      throw new ContextError(`${tokens} more tokens after ${this.#position} do not fit into a context of ${contextLength}: use a longer context or a shorter prompt`, {
-        tokens: this.#position + tokens,
-        contextLength,
-      });
+      throw new ContextError(
+        `${tokens} more tokens after ${this.#position} do not fit into a context of ${contextLength}: use a longer context or a shorter prompt`,
+        {
+          tokens: this.#position + tokens,
+          contextLength,
+        },
+      );
     }
   }
 
@@ -321,4 +324,3 @@ function runSizes(backend: Backend, { prefillChunk, contextLength }: DecoderOpti
   for (let rows = 8; rows < largest; rows *= ratio) sizes.add(rows);
   return [...sizes, ...(largest > 1 ? [largest] : [])];
 }
-

@@ -19,7 +19,8 @@ export interface ModelDescription {
 export function describeModel(file: ModelFile): ModelDescription {
   const hyperparameters = readHyperparameters(file);
   const embedding = file.tensors.get(tensorNames.embedding);
-  if (embedding === undefined) throw new FormatError('E_TENSOR_MISSING', `${tensorNames.embedding} is missing: the file holds no language model`, { tensor: tensorNames.embedding });
+  if (embedding === undefined)
+    throw new FormatError('E_TENSOR_MISSING', `${tensorNames.embedding} is missing: the file holds no language model`, { tensor: tensorNames.embedding });
   const config = decoderConfig(hyperparameters, embedding.shape[0] ?? 0);
   return { config, weights: decoderTensors(config, file.tensors) };
 }

@@ -36,7 +36,8 @@ const bounds = { block: 4096, context: 2 ** 31, width: 2 ** 20, heads: 2 ** 14, 
 /** Reads and range-checks the hyperparameters of any architecture; `FormatError` E_HPARAM names the key of a value that cannot be. */
 export function readHyperparameters(metadata: ModelMetadata): Hyperparameters {
   const architecture = metadata.getString('general.architecture');
-  if (architecture === undefined) throw new FormatError('E_HPARAM', 'general.architecture is missing: this is not a model file', { key: 'general.architecture' });
+  if (architecture === undefined)
+    throw new FormatError('E_HPARAM', 'general.architecture is missing: this is not a model file', { key: 'general.architecture' });
   const key = (name: string): string => `${architecture}.${name}`;
   const uint = (name: string, max: number, min = 1): number | undefined => inRange(key(name), metadata.getUint(key(name)), min, max);
   const headCount = uint('attention.head_count', bounds.heads);

@@ -1,5 +1,5 @@
 import { FormatError } from '../core/errors.js';
-import { formatType, sameShape, type Shape, type TensorType } from '../core/tensor.js';
+import { formatType, type Shape, sameShape, type TensorType } from '../core/tensor.js';
 import type { DecoderConfig } from './decoder-config.js';
 
 /** Names of a decoder's tensors in GGUF. */
@@ -53,7 +53,9 @@ export function decoderTensors(config: DecoderConfig, tensors: ReadonlyMap<strin
     const type = tensors.get(name);
     if (type === undefined) {
       if (optional) continue;
-      throw new FormatError('E_TENSOR_MISSING', `${name} is missing: the ${config.architecture} architecture needs it as [${shape.join(', ')}]`, { tensor: name });
+      throw new FormatError('E_TENSOR_MISSING', `${name} is missing: the ${config.architecture} architecture needs it as [${shape.join(', ')}]`, {
+        tensor: name,
+      });
     }
     if (!sameShape(type.shape, shape)) {
       throw new FormatError('E_TENSOR_SHAPE', `${name} must be [${shape.join(', ')}], the file has ${formatType(type)}`, { tensor: name });

@@ -52,7 +52,8 @@ const rope: OpDefinition<'rope'> = {
     expectRank('rope', 'the table', angles, 3);
     expectFloat('rope', 'the table', angles);
     expectEqual('rope', 'the last axis of the table', angles.shape[2], 2);
-    if (2 * (angles.shape[1] ?? 0) > (input.shape[2] ?? 0)) throw new ShapeError(`rope: ${formatType(angles)} turns more than the heads of ${formatType(input)}`);
+    if (2 * (angles.shape[1] ?? 0) > (input.shape[2] ?? 0))
+      throw new ShapeError(`rope: ${formatType(angles)} turns more than the heads of ${formatType(input)}`);
     expectState('rope', need(state));
     return input;
   },

@@ -1,5 +1,5 @@
 import { ShapeError } from '../core/errors.js';
-import { formatType, sameShape, type Shape } from '../core/tensor.js';
+import { formatType, type Shape, sameShape } from '../core/tensor.js';
 import { expectFloat, type HostTensor, need, type OpDefinition } from './definition.js';
 import type { BinaryFunction, UnaryFunction } from './params.js';
 

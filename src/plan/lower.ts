@@ -1,6 +1,6 @@
+import { byteLengthOf } from '../core/dtype.js';
 import { GraphError } from '../core/errors.js';
 import type { Step, ValueId } from '../core/step.js';
-import { byteLengthOf } from '../core/dtype.js';
 import { byteLengthOfType, elementCount, type TensorType } from '../core/tensor.js';
 import type { Graph, GraphNode } from '../graph/graph.js';
 import { stateLeaf } from '../graph/verify.js';
@@ -36,7 +36,7 @@ export function lower<Kernel>(graph: Graph, target: Target<Kernel>): Lowered<Ker
   const steps: Step<Kernel>[] = [];
   let nextScratch = graph.nodes.length;
   for (const node of graph.nodes) {
-    values.set(node.id, valueOf(graph, node, values, target));
+    values.set(node.id, planValueOf(graph, node, values, target));
     if (!isCompute(node.op)) continue;
     const context: LoweringContext = {
       scratch(type) {
@@ -76,7 +76,7 @@ function refOf(values: ReadonlyMap<ValueId, PlanValue>, id: ValueId): TensorRef 
   return { id, type: value.type, shards: value.shards };
 }
 
-function valueOf<Kernel>(graph: Graph, node: GraphNode, values: ReadonlyMap<ValueId, PlanValue>, target: Target<Kernel>): PlanValue {
+function planValueOf<Kernel>(graph: Graph, node: GraphNode, values: ReadonlyMap<ValueId, PlanValue>, target: Target<Kernel>): PlanValue {
   switch (node.op) {
     case 'input':
       return rootValue(node.id, node.params.name, node.type, 'arena', true);

@@ -155,7 +155,9 @@ function place(
       throw new UnsupportedError(`${name} needs ${group.bytes} bytes, one binding of this device holds ${rules.maxBindingBytes}: use fewer rows at a time`);
     }
     const candidates = banks.map((bank, index) => ({ index, offset: lowestOffset(bank.placed, group), bank }));
-    const legal = candidates.filter(({ bank, offset }) => offset + group.bytes <= rules.maxBankBytes && !bank.placed.some((other) => group.conflicts.has(other.group)));
+    const legal = candidates.filter(
+      ({ bank, offset }) => offset + group.bytes <= rules.maxBankBytes && !bank.placed.some((other) => group.conflicts.has(other.group)),
+    );
     const growth = (candidate: { bank: { size: number }; offset: number }): number => Math.max(0, candidate.offset + group.bytes - candidate.bank.size);
     const best = legal.sort((a, b) => growth(a) - growth(b) || a.index - b.index)[0];
     const index = best?.index ?? banks.length;

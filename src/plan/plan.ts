@@ -1,45 +1,12 @@
 import { PlanError } from '../core/errors.js';
-import type { Access, Step, ValueId } from '../core/step.js';
+import type { Step, ValueId } from '../core/step.js';
 import { roundUp } from '../core/tensor.js';
 import type { Graph } from '../graph/graph.js';
 import type { Target } from '../ops/target.js';
-import { isPacked, lower, type PlanValue, type StorageClass } from './lower.js';
+import type { ExecutionPlan, Location, PlannedArg, PlannedStep } from './execution-plan.js';
+import { isPacked, lower, type PlanValue } from './lower.js';
 import { type MemoryPlan, planMemory } from './memory.js';
 import { validate } from './validate.js';
-
-/** The bytes of one argument. `owner` is the root value: it names the buffer (with `shard`) unless the storage is the arena's, where `bank` does. */
-export interface Location {
-  readonly storage: StorageClass;
-  readonly owner: ValueId;
-  readonly shard: number;
-  readonly bank: number;
-  readonly offset: number;
-  readonly byteLength: number;
-}
-
-export interface PlannedArg {
-  readonly value: ValueId;
-  readonly access: Access;
-  readonly location: Location;
-}
-
-export interface PlannedStep<Kernel> {
-  readonly label: string;
-  readonly node: number;
-  readonly kernel: Kernel;
-  readonly args: readonly PlannedArg[];
-  /** The value whose bytes an in-place step turns into its output. */
-  readonly consumes?: ValueId;
-}
-
-/** A graph made ready for one target: the exact steps that will run and where every value lies. */
-export interface ExecutionPlan<Kernel> {
-  readonly graph: Graph;
-  readonly target: Target<Kernel>;
-  readonly steps: readonly PlannedStep<Kernel>[];
-  readonly values: ReadonlyMap<ValueId, PlanValue>;
-  readonly memory: MemoryPlan;
-}
 
 /** Lowers, places and validates; pure. */
 export function planGraph<Kernel>(graph: Graph, target: Target<Kernel>): ExecutionPlan<Kernel> {
@@ -72,13 +39,7 @@ function planStep<Kernel>(
 }
 
 /** Where a value, or one shard of a weight, lies. */
-export function locate<Kernel>(
-  id: ValueId,
-  shard: number,
-  values: ReadonlyMap<ValueId, PlanValue>,
-  memory: MemoryPlan,
-  target: Target<Kernel>,
-): Location {
+export function locate<Kernel>(id: ValueId, shard: number, values: ReadonlyMap<ValueId, PlanValue>, memory: MemoryPlan, target: Target<Kernel>): Location {
   const value = values.get(id);
   const root = value && values.get(value.root);
   if (value === undefined || root === undefined) throw new PlanError(`value ${id} is not in the plan`);

@@ -1,6 +1,6 @@
 import { PlanError } from '../core/errors.js';
 import type { ValueId } from '../core/step.js';
-import type { ExecutionPlan, Location, PlannedArg, PlannedStep } from './plan.js';
+import type { ExecutionPlan, Location, PlannedArg, PlannedStep } from './execution-plan.js';
 
 /**
  * Replays the exact step list on paper. Proves that every step reads what the step before it wrote there and nobody overwrote since, that each dispatch is legal under the target's
@@ -76,13 +76,15 @@ class Memory<Kernel> {
   }
 
   expect(value: ValueId, location: Location, label: string, index: number): void {
-    if (!this.#holds(value, location)) throw new PlanError(`step ${index} (${label}) reads value ${value} at ${bufferOf(location)}+${location.offset}, which holds something else`, index);
+    if (!this.#holds(value, location))
+      throw new PlanError(`step ${index} (${label}) reads value ${value} at ${bufferOf(location)}+${location.offset}, which holds something else`, index);
   }
 
   expectUpdatable(step: PlannedStep<Kernel>, arg: PlannedArg, index: number): void {
     const node = this.#plan.graph.nodes[arg.value];
     const before = step.consumes ?? (arg.location.storage === 'state' ? this.#previousVersion(arg.value) : undefined);
-    if (before === undefined) throw new PlanError(`step ${index} (${step.label}) updates ${node?.name ?? arg.value}, which is neither a state nor in place`, index);
+    if (before === undefined)
+      throw new PlanError(`step ${index} (${step.label}) updates ${node?.name ?? arg.value}, which is neither a state nor in place`, index);
     this.expect(before, arg.location, step.label, index);
   }
 

@@ -1,7 +1,7 @@
 import { ArgumentError } from '../core/errors.js';
 import type { ValueId } from '../core/step.js';
 import { roundUp } from '../core/tensor.js';
-import type { ExecutionPlan } from '../plan/plan.js';
+import type { ExecutionPlan } from '../plan/execution-plan.js';
 import type { Backend, Region, Storage } from './backend.js';
 
 /** The storage of activations. Plans that never run at the same time share it: each bank is as large as the largest plan wants it. */

@@ -1,8 +1,8 @@
-import type { Graph } from '../graph/graph.js';
-import type { ValueId } from '../core/step.js';
-import type { WeightStore } from '../ops/target.js';
 import type { MemoryClass, MemoryLedger } from '../core/memory.js';
-import type { ExecutionPlan } from '../plan/plan.js';
+import type { ValueId } from '../core/step.js';
+import type { Graph } from '../graph/graph.js';
+import type { WeightStore } from '../ops/target.js';
+import type { ExecutionPlan } from '../plan/execution-plan.js';
 
 export type BackendKind = 'webgpu' | 'cpu';
 

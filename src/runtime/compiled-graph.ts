@@ -2,7 +2,7 @@ import { ArgumentError, DisposedError } from '../core/errors.js';
 import { byteLengthOfType, elementCount, formatType, type TensorType } from '../core/tensor.js';
 import type { Graph, GraphNode } from '../graph/graph.js';
 import { type RewriteEntry, rewrite } from '../graph/rewrite.js';
-import type { ExecutionPlan } from '../plan/plan.js';
+import type { ExecutionPlan } from '../plan/execution-plan.js';
 import { Arena, allocateBanks } from './arena.js';
 import type { Backend, Executable, Region, RegionWrite, StepTiming, Storage } from './backend.js';
 import { TensorStore } from './tensors.js';
@@ -104,7 +104,8 @@ export class CompiledGraph {
   async run(inputs: Readonly<Record<string, TensorData>> = {}): Promise<ReadonlyMap<string, Float32Array | Uint32Array | Int32Array>> {
     this.#check();
     const missing = [...this.#unset].filter((name) => !(name in inputs));
-    if (missing.length > 0) throw new ArgumentError('inputs', `no value yet for ${missing.map((name) => `"${name}"`).join(', ')}: pass inputs to run, set weights by setParam`);
+    if (missing.length > 0)
+      throw new ArgumentError('inputs', `no value yet for ${missing.map((name) => `"${name}"`).join(', ')}: pass inputs to run, set weights by setParam`);
     const writes = Object.entries(inputs).map(([name, data]) => this.#inputWrite(name, data));
     const outputs = this.plan.graph.outputs;
     const results = await this.#executable.run(
@@ -146,7 +147,8 @@ export class CompiledGraph {
     const node = this.#leaf(name, 'input');
     const bytes = bytesOf(data);
     const wanted = byteLengthOfType(node.type);
-    if (bytes.byteLength !== wanted) throw new ArgumentError('inputs', `"${name}" is ${formatType(node.type)} and takes ${wanted} bytes, got ${bytes.byteLength}`);
+    if (bytes.byteLength !== wanted)
+      throw new ArgumentError('inputs', `"${name}" is ${formatType(node.type)} and takes ${wanted} bytes, got ${bytes.byteLength}`);
     const region = this.arena.region(node.id);
     this.#unset.delete(name);
     return { storage: region.storage, offset: region.offset, bytes: padded(bytes) };

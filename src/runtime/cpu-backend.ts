@@ -6,8 +6,8 @@ import type { CpuAllocation } from '../cpu/memory.js';
 import { cpuTarget } from '../cpu/target.js';
 import type { Graph } from '../graph/graph.js';
 import type { Target, WeightStore } from '../ops/target.js';
-import { yieldToEventLoop } from '../platform/yield.js';
 import { planGraph } from '../plan/plan.js';
+import { yieldToEventLoop } from '../platform/yield.js';
 import type { Backend, Executable, Program, Region, RegionWrite, StepTiming, Storage } from './backend.js';
 
 class CpuStorage implements Storage {

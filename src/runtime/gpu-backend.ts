@@ -1,8 +1,8 @@
 import { DeviceError, type DeviceLostError } from '../core/errors.js';
 import type { GpuKernel } from '../core/kernel.js';
+import type { MemoryClass, MemoryLedger } from '../core/memory.js';
 import { bufferUsage } from '../gpu/constants.js';
 import type { GpuDevice } from '../gpu/device.js';
-import type { MemoryClass, MemoryLedger } from '../core/memory.js';
 import type { GpuAllocation } from '../gpu/memory.js';
 import { profile } from '../gpu/profiler.js';
 import type { ReadbackRing } from '../gpu/readback.js';
@@ -10,7 +10,8 @@ import { Recorder } from '../gpu/recorder.js';
 import type { Graph } from '../graph/graph.js';
 import { gpuTarget } from '../kernels/target.js';
 import type { Target, WeightStore } from '../ops/target.js';
-import { type ExecutionPlan, planGraph } from '../plan/plan.js';
+import type { ExecutionPlan } from '../plan/execution-plan.js';
+import { planGraph } from '../plan/plan.js';
 import type { Backend, Bindings, Executable, Program, Region, RegionWrite, StepTiming, Storage } from './backend.js';
 
 const storageUsage = bufferUsage.storage | bufferUsage.copySrc | bufferUsage.copyDst;

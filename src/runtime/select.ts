@@ -1,7 +1,7 @@
 import { ArgumentError, CentellaError } from '../core/errors.js';
-import { CpuBackend } from './cpu-backend.js';
-import type { Backend } from './backend.js';
 import { GpuDevice, type GpuDeviceOptions } from '../gpu/device.js';
+import type { Backend } from './backend.js';
+import { CpuBackend } from './cpu-backend.js';
 import { GpuBackend } from './gpu-backend.js';
 
 /** 'auto': a hardware GPU, else the CPU. 'webgpu': any adapter, a software one too. 'cpu': WASM SIMD. */
@@ -19,7 +19,8 @@ export interface BackendOptions extends Pick<GpuDeviceOptions, 'adapter' | 'powe
 export async function openBackend(options: BackendOptions = {}): Promise<Backend> {
   const { device = 'auto', budgetBytes, ...query } = options;
   if (device instanceof GpuDevice) return new GpuBackend(device);
-  if (typeof device === 'object') return new GpuBackend(await GpuDevice.request({ device, ...budget(budgetBytes), ...(query.mask ? { mask: query.mask } : {}) }));
+  if (typeof device === 'object')
+    return new GpuBackend(await GpuDevice.request({ device, ...budget(budgetBytes), ...(query.mask ? { mask: query.mask } : {}) }));
   switch (device) {
     case 'cpu':
       return new CpuBackend({ reason: 'the CPU was asked for', ...budget(budgetBytes) });

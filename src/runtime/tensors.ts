@@ -1,10 +1,10 @@
-import { ArgumentError, FormatError } from '../core/errors.js';
 import { byteLengthOf } from '../core/dtype.js';
-import { byteLengthOfType, elementCount, formatType, sameShape, type TensorType } from '../core/tensor.js';
+import { ArgumentError, FormatError } from '../core/errors.js';
 import type { MemoryClass } from '../core/memory.js';
+import { byteLengthOfType, elementCount, formatType, sameShape, type TensorType } from '../core/tensor.js';
 import type { RowShard } from '../ops/target.js';
+import type { ExecutionPlan } from '../plan/execution-plan.js';
 import { isPacked } from '../plan/lower.js';
-import type { ExecutionPlan } from '../plan/plan.js';
 import type { Backend, Bindings, Storage } from './backend.js';
 
 interface StoredShard extends RowShard {

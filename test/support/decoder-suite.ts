@@ -22,7 +22,9 @@ export function decoderSuite(name: string, open: () => Promise<Backend>): void {
 
     test.each(['llama', 'llama3'])('%s in F32 gives the probabilities and the greedy tokens of transformers', async (folder) => {
       const expected = await expectedOf(folder);
-      const decoder = await makeDecoder(backend, await readModel(fixture(`gguf/${folder}.gguf`)), { contextLength: expected.ids.length + expected.greedy.length });
+      const decoder = await makeDecoder(backend, await readModel(fixture(`gguf/${folder}.gguf`)), {
+        contextLength: expected.ids.length + expected.greedy.length,
+      });
       try {
         const logits = await decoder.evaluate(expected.ids);
         expect(softmaxError(expected.logits, logits, expected.vocabulary)).toBeLessThan(1e-3);

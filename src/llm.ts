@@ -1,0 +1,14 @@
+/**
+ * `centella/llm`: language models from a GGUF file to text.
+ * @module
+ */
+
+export { CentellaError, type ErrorCode, FormatError, type FormatErrorCode } from './core/errors.js';
+export type { FinishReason, Generation, GenerationChunk, GenerationResult, Timings } from './engine/generation.js';
+export { type LoadOptions, type LoadProgress, loadModel } from './engine/load.js';
+export type { BackendReport, GenerateOptions, LoadTimings, Model, Prompt } from './engine/model.js';
+export type { SamplingOptions } from './engine/sampler.js';
+export type { DecoderConfig } from './model/decoder-config.js';
+export type { BackendKind } from './runtime/backend.js';
+export type { BackendOptions, DeviceChoice } from './runtime/select.js';
+export { type DecodeOptions, type EncodeOptions, loadTokenizer, type StreamDecoder, type Tokenizer } from './text/index.js';
