@@ -25,7 +25,7 @@ export const rooms = {
   engine: 'model text runtime gpu hub formats platform core',
   train: 'model graph runtime text formats quant ops core',
   server: 'engine platform core',
-  cli: 'engine server train hub gpu formats text platform core',
+  cli: 'engine model runtime server train hub gpu cpu kernels formats text platform ops core',
 };
 
 /** Files directly in src: the package's entry points, which may import any room. */
