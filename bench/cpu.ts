@@ -15,7 +15,8 @@ import { rewrite } from '../src/graph/rewrite.js';
 import type { DecoderConfig } from '../src/model/decoder-config.js';
 import { decoderGraph, decoderNames } from '../src/model/decoder-graph.js';
 import { stateWord } from '../src/ops/state.js';
-import { type ExecutionPlan, type Location, planGraph } from '../src/plan/plan.js';
+import type { ExecutionPlan, Location } from '../src/plan/execution-plan.js';
+import { planGraph } from '../src/plan/plan.js';
 
 export const summary = 'the CPU backend: products and a whole decoder, one thread';
 

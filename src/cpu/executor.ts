@@ -141,6 +141,7 @@ export class CpuExecutable {
 
   /** As `run`, with the milliseconds of every step, in order. */
   profile(): number[] {
+    if (this.#device.disposed) throw new DisposedError('the CPU device');
     if (this.#memory.wasm.buffer !== this.#bound) this.#bind();
     return this.#calls.map((call) => {
       const start = performance.now();

@@ -1,6 +1,6 @@
 import { dtypes } from '../core/dtype.js';
 import { ShapeError } from '../core/errors.js';
-import { byteLengthOfType, formatType, roundUp, type TensorType } from '../core/tensor.js';
+import { byteLengthOfType, formatType, type TensorType } from '../core/tensor.js';
 import type { PackedWrite, Target, WeightStore } from '../ops/target.js';
 import { blockFormats, groupBytes, groupRows, isPackedType, type PackedType } from './formats.js';
 import type { CpuKernel } from './kernel.js';
@@ -47,7 +47,7 @@ export function cpuTarget(): Target<CpuKernel> {
     memory: {
       alignment: cpuAlignment,
       maxBindingBytes: cpuMaxBytes,
-      maxBankBytes: roundUp(cpuMaxBytes - cpuAlignment, cpuAlignment),
+      maxBankBytes: cpuMaxBytes - cpuAlignment,
       maxBindings: Number.POSITIVE_INFINITY,
       maxGrid: Number.POSITIVE_INFINITY,
       exclusiveBuffers: false,

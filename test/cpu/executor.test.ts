@@ -3,7 +3,10 @@ import { DeviceError, DisposedError, OutOfMemoryError, PlanError } from '../../s
 import { CpuDevice } from '../../src/cpu/executor.js';
 import type { CpuKernel } from '../../src/cpu/kernel.js';
 import { cpuAlignment } from '../../src/cpu/memory.js';
+import { cpuTarget } from '../../src/cpu/target.js';
 import { i32, type WasmProgram } from '../../src/cpu/wasm/assembler.js';
+import { GraphBuilder } from '../../src/graph/builder.js';
+import { planGraph } from '../../src/plan/plan.js';
 
 const devices: CpuDevice[] = [];
 function open(budgetBytes?: number): CpuDevice {
@@ -126,5 +129,13 @@ describe('an executable', () => {
     const program: WasmProgram = { key: 'unbalanced', parameters: 0, body: () => ({ type: 'none', bytes: [0x1a] }) };
     const kernel: CpuKernel = { key: 'k', family: 'k', programs: [program], bind: () => () => {} };
     await expect(open().prepare([{ kernel, args: [] }])).rejects.toThrow(DeviceError);
+  });
+});
+
+describe('the target', () => {
+  it('names the types that it can read where a weight has another', () => {
+    const g = new GraphBuilder();
+    g.output('y', g.linear(g.input('x', { dtype: 'f32', shape: [1, 256] }), g.param('w', { dtype: 'q2_k', shape: [4, 256] }), {}, 'y'));
+    expect(() => planGraph(g.build(), cpuTarget())).toThrow(/f32, f16, bf16, q8_0.*got q2_k/);
   });
 });

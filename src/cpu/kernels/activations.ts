@@ -52,6 +52,7 @@ export function quantizeActivations(unit: 16 | 32, columns: number, tokens: numb
       const sum = f.local('v128');
       const inverse = f.local('v128');
       const pair = f.local('v128');
+      const zero = f.once(f32x4.const(0));
       const ones = f.once(v128.const(new Uint16Array(8).fill(1)));
       const [top, step] = [f.once(f32x4.const(limit)), f.once(f32x4.const(1 / limit))];
       const token = (t: number): Statement => {
@@ -72,7 +73,7 @@ export function quantizeActivations(unit: 16 | 32, columns: number, tokens: numb
           load,
           max.set,
           inverse.set(f32x4.div(top, max.get)),
-          sum.set(i32x4.sub(ones, ones)),
+          sum.set(zero),
           emit,
           v128.store32lane(out.get, f32x4.mul(max.get, step), 0, tail + t * 4),
           swap([8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7]),

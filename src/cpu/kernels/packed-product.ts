@@ -187,10 +187,7 @@ class ProductBody {
       return sequence(load, e.set(v128.and(i16x8.shrU(o.get, side * 4), lowNibble)), o.set(side === 0 ? v128.and(top, lowNibble) : top));
     };
     // Bits wander right by one step's width: contamination from the neighbouring byte stays outside the mask.
-    const startHigh = eachQuad.map((q) => [
-      upper.map((local) => local.set(v128.load(codes, offset + q * 16)))[q] ?? sequence(),
-      at(high, q).set(i16x8.shl(at(upper, q).get, 4)),
-    ]);
+    const startHigh = eachQuad.map((q) => [at(upper, q).set(v128.load(codes, offset + q * 16)), at(high, q).set(i16x8.shl(at(upper, q).get, 4))]);
     const nextHigh = [...high, ...upper].map((local) => local.set(i16x8.shrU(local.get, bits)));
     return sequence(
       highBytes > 0 ? startHigh.flat() : [],

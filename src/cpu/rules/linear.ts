@@ -1,9 +1,9 @@
-import { dtypes } from '../../core/dtype.js';
+import type { DType } from '../../core/dtype.js';
 import { UnsupportedError } from '../../core/errors.js';
 import { elementCount } from '../../core/tensor.js';
 import type { LoweringContext, LoweringRule, TensorRef } from '../../ops/target.js';
 import { bfloatToFloat, halfToFloat } from '../../quant/index.js';
-import { type BlockFormat, blockFormats, groupBytes, groupRows, isPackedType } from '../formats.js';
+import { type BlockFormat, blockFormats, groupBytes, groupRows, isPackedType, packedTypes } from '../formats.js';
 import type { CpuContext, CpuKernel } from '../kernel.js';
 import { quantizeActivations, streamBytes } from '../kernels/activations.js';
 import { type FloatType, floatBytes, floatProduct } from '../kernels/float-product.js';
@@ -27,6 +27,11 @@ function isFloatType(dtype: string): dtype is FloatType {
   return Object.hasOwn(floatBytes, dtype);
 }
 
+function unsupported(label: string, dtype: DType): UnsupportedError {
+  const types = [...Object.keys(floatBytes), ...packedTypes].join(', ');
+  return new UnsupportedError(`${label}: the CPU backend reads matrices of ${types}, got ${dtype}; convert the model to one of these types`);
+}
+
 export const linear: LoweringRule<'linear', CpuKernel> = (node, context) => {
   const [x, w] = [inputOf(node, 0), inputOf(node, 1)];
   const added = node.inputs.slice(2);
@@ -36,9 +41,7 @@ export const linear: LoweringRule<'linear', CpuKernel> = (node, context) => {
   const extra = added.map((ref) => [ref, 'read'] as const);
   if (isFloatType(dtype)) return [cpuStep(node, floatLinear(dtype, tokens, rows, columns, terms), [x, 'read'], [w, 'read'], [node.output, 'write'], ...extra)];
   if (!isPackedType(dtype)) {
-    throw new UnsupportedError(
-      `${node.label}: the CPU backend multiplies f32, f16, bf16 and ${Object.keys(blockFormats).join(', ')} weights, got ${dtype}; convert the model`,
-    );
+    throw unsupported(node.label, dtype);
   }
   const format = blockFormats[dtype];
   const stream = context.scratch({ dtype: 'u8', shape: [streamBytes(format.unit, columns, tokens)] });
@@ -250,8 +253,6 @@ function rowReader(label: string, table: TensorRef, columns: number): (context: 
       };
     }
     default:
-      throw new UnsupportedError(
-        `${label}: the CPU backend reads rows of f32, f16, bf16 and ${Object.keys(blockFormats).join(', ')} tables, got ${dtype} (${dtypes[dtype].bytes} bytes a block)`,
-      );
+      throw unsupported(label, dtype);
   }
 }

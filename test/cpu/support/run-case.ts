@@ -9,7 +9,8 @@ import { GraphBuilder } from '../../../src/graph/builder.js';
 import { evaluate } from '../../../src/graph/evaluate.js';
 import type { Graph } from '../../../src/graph/graph.js';
 import type { CaseInput, OpCase } from '../../../src/ops/case.js';
-import { type ExecutionPlan, type Location, locate, planGraph } from '../../../src/plan/plan.js';
+import type { ExecutionPlan, Location } from '../../../src/plan/execution-plan.js';
+import { locate, planGraph } from '../../../src/plan/plan.js';
 import { dequantize } from '../../../src/quant/index.js';
 
 /** A planned graph on a device, its leaves addressed by name. */
