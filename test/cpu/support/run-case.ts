@@ -4,6 +4,7 @@ import { byteLengthOfType, elementCount } from '../../../src/core/tensor.js';
 import type { CpuDevice, CpuExecutable } from '../../../src/cpu/executor.js';
 import type { CpuKernel } from '../../../src/cpu/kernel.js';
 import type { CpuAllocation } from '../../../src/cpu/memory.js';
+import { activationRounding } from '../../../src/cpu/rounding.js';
 import { cpuTarget } from '../../../src/cpu/target.js';
 import { GraphBuilder } from '../../../src/graph/builder.js';
 import { evaluate } from '../../../src/graph/evaluate.js';
@@ -87,8 +88,7 @@ export interface CaseOutcome {
 
 const leafName = (index: number): string => `leaf ${index}`;
 
-/** `extra` is accepted beyond the case's own tolerance, relative to the largest value. */
-export async function runCase(device: CpuDevice, opCase: OpCase, extra = 0): Promise<CaseOutcome> {
+export async function runCase(device: CpuDevice, opCase: OpCase): Promise<CaseOutcome> {
   const g = new GraphBuilder();
   const inputs = opCase.inputs.map(({ role, type, bytes }, i) => {
     if (role === 'constant') return g.constant([...decodeBytes(type.dtype, bytes)], type, leafName(i));
@@ -108,19 +108,21 @@ export async function runCase(device: CpuDevice, opCase: OpCase, extra = 0): Pro
     const got = decodeBytes(type.dtype, run.read(graph.nodes.length - 1).subarray(0, byteLengthOfType(type)));
     const rows = type.shape[0] ?? 1;
     const count = opCase.liveRows === undefined ? wanted.length : (opCase.liveRows * elementCount(type.shape)) / rows;
-    return compare(wanted.subarray(0, count), got, opCase, extra);
+    return compare(wanted.subarray(0, count), got, opCase);
   } finally {
     run.free();
   }
 }
 
-function compare(wanted: Float64Array, got: Float64Array, { tolerance }: OpCase, extra: number): CaseOutcome {
+function compare(wanted: Float64Array, got: Float64Array, opCase: OpCase): CaseOutcome {
+  const { tolerance } = opCase;
+  const rounding = activationRounding(opCase);
   const largest = wanted.reduce((max, value) => (Number.isFinite(value) ? Math.max(max, Math.abs(value)) : max), 0);
   let outcome: CaseOutcome = { worst: 0, where: '' };
   wanted.forEach((want, i) => {
     const have = got[i] ?? Number.NaN;
     if (Object.is(want, have) || want === have) return;
-    const accepted = (tolerance.absolute ?? 0) + (tolerance.relative ?? 0) * Math.abs(want) + ((tolerance.relativeToMax ?? 0) + extra) * largest;
+    const accepted = (tolerance.absolute ?? 0) + (tolerance.relative ?? 0) * Math.abs(want) + (tolerance.relativeToMax ?? 0) * largest + (rounding?.[i] ?? 0);
     const finite = Number.isFinite(want) && Number.isFinite(have);
     const worst = finite ? Math.abs(have - want) / accepted : Number.POSITIVE_INFINITY;
     if (worst > outcome.worst) outcome = { worst, where: `[${i}]: ${have} instead of ${want}` };
