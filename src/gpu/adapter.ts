@@ -3,6 +3,7 @@
 import type { GpuCapabilities } from '../core/capabilities.js';
 import { ArgumentError, CentellaError } from '../core/errors.js';
 import { type DawnAdapterName, dawnAdapterNames, type GpuSource, keepAlive, openGpu } from '../platform/dawn.js';
+import { type SelectableGpus, selectableGpus } from '../platform/device-select.js';
 import { type AdapterInfoLike, capabilitiesOf, packedDotFeature } from './capabilities.js';
 
 export type PowerPreference = 'high-performance' | 'low-power';
@@ -15,6 +16,8 @@ export interface AdapterEntry {
   readonly backend: string;
   readonly software: boolean;
   readonly capabilities: GpuCapabilities;
+  /** "0000:07:00.0", where several adapters have one name and only this tells them apart. */
+  readonly pciAddress?: string;
   /** Power preferences that lead to it, where the runtime can only be asked that way. */
   readonly powerPreferences: readonly PowerPreference[];
 }
@@ -45,6 +48,8 @@ export interface AdapterChoice {
   readonly capabilities: GpuCapabilities;
   readonly name: string;
   readonly backend: string;
+  /** Where it is, when only that tells it from others of its name. */
+  readonly pciAddress?: string;
   /** One sentence for people. */
   readonly reason: string;
 }
@@ -52,6 +57,7 @@ export interface AdapterChoice {
 interface Candidate {
   readonly name: string;
   readonly backend: string;
+  readonly pciAddress?: string;
   readonly open: (checked: boolean) => Promise<{ source: GpuSource; adapter: GPUAdapter } | undefined>;
   readonly powerPreferences: readonly PowerPreference[];
 }
@@ -61,14 +67,14 @@ export async function listAdapters(): Promise<AdapterList> {
   const { candidates, notes } = await findCandidates();
   const adapters: AdapterEntry[] = [];
   for (const [index, candidate] of candidates.entries()) {
-    const opened = await candidate.open(false);
-    if (opened === undefined) {
-      notes.push(`${candidate.name} (${candidate.backend}) is listed but gives no adapter`);
+    const { name, backend, powerPreferences } = candidate;
+    const opened = await candidate.open(false).catch((error: unknown) => (error instanceof Error ? error.message : String(error)));
+    if (opened === undefined || typeof opened === 'string') {
+      notes.push(`${name} (${backend}) is listed but gives no adapter${opened === undefined ? '' : `: ${opened}`}`);
       continue;
     }
     const capabilities = adapterCapabilities(opened.source, opened.adapter);
-    const { name, backend, powerPreferences } = candidate;
-    adapters.push({ index, name, backend, software: capabilities.software, capabilities, powerPreferences });
+    adapters.push({ index, name, backend, software: capabilities.software, capabilities, powerPreferences, ...placeOf(candidate) });
   }
   return { adapters, notes };
 }
@@ -101,7 +107,7 @@ async function chooseNamed(wanted: number | string, checked: boolean): Promise<A
   const candidate = typeof wanted === 'number' ? candidates[wanted] : candidates.find(({ name }) => name.toLowerCase().includes(wanted.toLowerCase()));
   const opened = await candidate?.open(checked);
   if (candidate === undefined || opened === undefined) {
-    const known = candidates.map(({ name, backend }, index) => `${index}: ${name} (${backend})`).join('; ');
+    const known = candidates.map(({ name, backend, pciAddress }, index) => `${index}: ${name} (${backend}${at(pciAddress)})`).join('; ');
     throw new ArgumentError(
       'adapter',
       `no adapter ${typeof wanted === 'number' ? `with index ${wanted}` : `named "${wanted}"`}; there is ${known === '' ? 'none' : known}`,
@@ -110,7 +116,16 @@ async function chooseNamed(wanted: number | string, checked: boolean): Promise<A
   const { name, backend } = candidate;
   const capabilities = adapterCapabilities(opened.source, opened.adapter);
   const how = typeof wanted === 'number' ? `chosen by index ${wanted}` : `chosen by the name "${wanted}"`;
-  return { ...opened, name, backend, capabilities, reason: `${how}${capabilities.software ? '; it renders in software' : ''}` };
+  const reason = `${how}${at(candidate.pciAddress)}${capabilities.software ? '; it renders in software' : ''}`;
+  return { ...opened, name, backend, capabilities, reason, ...placeOf(candidate) };
+}
+
+function placeOf({ pciAddress }: Candidate): { pciAddress?: string } {
+  return pciAddress === undefined ? {} : { pciAddress };
+}
+
+function at(pciAddress: string | undefined): string {
+  return pciAddress === undefined ? '' : `, at PCI ${pciAddress}`;
 }
 
 /** A hardware adapter that the plain request passed over; only Dawn lists what it has. */
@@ -138,32 +153,61 @@ async function findCandidates(): Promise<{ candidates: readonly Candidate[]; not
   return source.provider === 'dawn' ? dawnCandidates(await dawnAdapterNames()) : navigatorCandidates(source);
 }
 
-/** Dawn takes the first adapter whose name contains the one asked for, so later ones whose name an earlier one contains are out of reach. */
+/**
+ * Dawn takes the first adapter whose name contains the one asked for, so later ones whose name an earlier one contains are out of reach. Several of one name are
+ * one entry here: see `placed`.
+ */
 export function reachable(names: readonly DawnAdapterName[]): { reached: readonly DawnAdapterName[]; notes: string[] } {
   const reached: DawnAdapterName[] = [];
   const notes: string[] = [];
   for (const entry of names) {
     const shadow = reached.find(({ backend, name }) => backend === entry.backend && name.includes(entry.name));
     if (shadow === undefined) reached.push(entry);
-    else if (shadow.name === entry.name) notes.push(`another adapter is also named ${entry.name} (${entry.backend}): Dawn takes the first of that name`);
-    else notes.push(`${entry.name} (${entry.backend}) cannot be chosen: Dawn finds adapters by a part of their name and takes ${shadow.name} first`);
+    else if (shadow.name !== entry.name)
+      notes.push(`${entry.name} (${entry.backend}) cannot be chosen: Dawn finds adapters by a part of their name and takes ${shadow.name} first`);
   }
   return { reached, notes };
 }
 
-function dawnCandidates(names: readonly DawnAdapterName[]): { candidates: readonly Candidate[]; notes: string[] } {
+/** One entry for each of several adapters of one name, where the layer tells their places; else one entry for all, and a note why. */
+export function placed(
+  entry: DawnAdapterName,
+  copies: number,
+  { gpus, problem }: SelectableGpus,
+): { entries: readonly (DawnAdapterName & { pciAddress?: string })[]; notes: string[] } {
+  const places = gpus.flatMap(({ name, pciAddress }) => (name === entry.name && pciAddress !== undefined ? [pciAddress] : []));
+  if (places.length >= copies) return { entries: places.slice(0, copies).map((pciAddress) => ({ ...entry, pciAddress })), notes: [] };
+  const why = problem ?? `Mesa's device-select layer lists ${places.length} of them`;
+  return { entries: [entry], notes: [`${copies} adapters are named ${entry.name} (${entry.backend}) and only the first can be reached: ${why}`] };
+}
+
+const vulkanOnly: SelectableGpus = { gpus: [], problem: 'Dawn takes the first of that name' };
+
+async function dawnCandidates(names: readonly DawnAdapterName[]): Promise<{ candidates: readonly Candidate[]; notes: string[] }> {
   const { reached, notes } = reachable(names);
-  const candidates = reached.map(({ backend, name }) => ({
+  const candidates: Candidate[] = [];
+  for (const entry of reached) {
+    const copies = names.filter(({ backend, name }) => backend === entry.backend && name === entry.name).length;
+    const told = copies === 1 ? { entries: [entry], notes: [] } : placed(entry, copies, entry.backend === 'vulkan' ? await selectableGpus() : vulkanOnly);
+    candidates.push(...told.entries.map(dawnCandidate));
+    notes.push(...told.notes);
+  }
+  return { candidates, notes };
+}
+
+function dawnCandidate({ backend, name, pciAddress }: DawnAdapterName & { pciAddress?: string }): Candidate {
+  const place = pciAddress === undefined ? {} : { pciAddress };
+  return {
     name,
     backend,
     powerPreferences: [],
-    open: async (checked: boolean) => {
-      const source = await openGpu({ checked, backend, adapterName: name });
+    ...place,
+    open: async (checked) => {
+      const source = await openGpu({ checked, backend, adapterName: name, ...place });
       const adapter = await source.gpu.requestAdapter();
       return adapter === null ? undefined : { source, adapter: keepAlive(adapter) };
     },
-  }));
-  return { candidates, notes };
+  };
 }
 
 /** A browser does not enumerate: what the power preferences lead to is listed, equal descriptions once. */

@@ -29,6 +29,8 @@ export interface AdapterDescription {
   readonly vendor: string;
   readonly architecture: string;
   readonly software: boolean;
+  /** "0000:07:00.0", where only its place tells the adapter from others of its name. */
+  readonly pciAddress?: string;
 }
 
 interface Parts {
@@ -39,6 +41,7 @@ interface Parts {
   readonly backend: string;
   readonly checks: DawnChecks;
   readonly reason: string;
+  readonly pciAddress?: string;
 }
 
 let availability: Promise<boolean> | undefined;
@@ -72,6 +75,7 @@ export class GpuDevice {
       vendor: capabilities.vendor,
       architecture: capabilities.architecture,
       software: capabilities.software,
+      ...(parts.pciAddress === undefined ? {} : { pciAddress: parts.pciAddress }),
     };
     this.reason = parts.reason;
     this.checks = parts.checks;
@@ -157,7 +161,7 @@ export class GpuDevice {
 }
 
 async function open(chosen: AdapterChoice, { label, mask }: GpuDeviceOptions): Promise<Parts> {
-  const { adapter, source, name, backend, reason } = chosen;
+  const { adapter, source, name, backend, reason, pciAddress } = chosen;
   const descriptor = { label: label ?? name, requiredFeatures: featuresToRequest(adapter, mask), requiredLimits: limitsToRequest(adapter, mask) };
   const device = await adapter.requestDevice(descriptor).catch((cause: unknown) => {
     throw new DeviceError('E_DEVICE', `the adapter ${name} refuses a device: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
@@ -165,7 +169,7 @@ async function open(chosen: AdapterChoice, { label, mask }: GpuDeviceOptions): P
   if (source.provider === 'dawn') keepAlive(device);
   const packedDot = source.gpu.wgslLanguageFeatures?.has(packedDotFeature) ?? false;
   const capabilities = capabilitiesOf(device, infoOf(device, adapter), packedDot);
-  return { device, owned: true, capabilities, name, backend, checks: source.checks, reason };
+  return { device, owned: true, capabilities, name, backend, checks: source.checks, reason, ...(pciAddress === undefined ? {} : { pciAddress }) };
 }
 
 // Devices of older browsers do not carry their adapter's description.

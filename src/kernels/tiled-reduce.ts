@@ -6,8 +6,8 @@
  * Sums run in f32. Maxima and minima run on integers of the same order, so that -0 < +0, subnormals and NaN (passed over) are decided exactly, on every driver.
  */
 
-import type { GpuKernel } from '../core/kernel.js';
-import { declareBindings, defineKernel, foldGrid, isNanFunction, mainHead } from './template.js';
+import type { GpuKernel, Grid } from '../core/kernel.js';
+import { declareBindings, defineKernel, isNanFunction, maxGridAxis } from './template.js';
 
 export interface TiledReduceParams {
   readonly op: 'sum' | 'max' | 'min';
@@ -29,18 +29,23 @@ export function tiledReducePartials({ rows, columns }: TiledReduceParams): numbe
   return Math.ceil(rows / tileSize) * Math.ceil(columns / tileSize);
 }
 
-/** Bindings: the matrix (f32), the partials (f32, `tiledReducePartials` of them). The matrix has at least one row and one column. */
-export function tiledReduceKernel(params: TiledReduceParams): GpuKernel {
+/**
+ * Bindings: the matrix (f32), the partials (f32, `tiledReducePartials` of them). The matrix has at least one row and one column. `maxWorkgroups` is the device's
+ * limit along one axis of the grid: more tiles than that take several rows of workgroups, the last ones idle.
+ */
+export function tiledReduceKernel(params: TiledReduceParams, maxWorkgroups = maxGridAxis): GpuKernel {
   const { op, rows, columns, offset = 0, rowStride = columns, columnStride = 1 } = params;
   const partials = tiledReducePartials(params);
+  const gridRows = Math.ceil(partials / maxWorkgroups);
+  const workgroups: Grid = [Math.ceil(partials / gridRows), gridRows, 1];
   return defineKernel({
     family: 'tiled-reduce',
     params: { op, rows, columns, offset, rowStride, columnStride },
     bindings: ['read', 'read_write'],
-    workgroups: foldGrid(partials),
+    workgroups,
     workgroupSize: threads,
     workgroupBytes: threads * 4,
-    wgsl: () => moduleText({ op, rows, columns, offset, rowStride, columnStride }, partials),
+    wgsl: () => moduleText({ op, rows, columns, offset, rowStride, columnStride }, partials, workgroups),
   });
 }
 
@@ -96,7 +101,7 @@ const opTexts: { readonly [Op in TiledReduceParams['op']]: OpText } = {
   min: ordered('0xff800000u', 'min'),
 };
 
-function moduleText({ op, rows, columns, offset, rowStride, columnStride }: Required<TiledReduceParams>, partials: number): string {
+function moduleText({ op, rows, columns, offset, rowStride, columnStride }: Required<TiledReduceParams>, partials: number, [width]: Grid): string {
   const text = opTexts[op];
   const across = Math.ceil(columns / tileSize);
   const fold = (stride: number, takesPart: (half: number) => string): string =>
@@ -107,7 +112,11 @@ function moduleText({ op, rows, columns, offset, rowStride, columnStride }: Requ
     ['matrix', 'u32', 'read'],
     ['partials', 'u32', 'read_write'],
   ])}var<workgroup> tile: array<${text.type}, ${threads}>;
-${text.functions}${mainHead(partials, threads)}  let x = local % ${tileSize}u;
+${text.functions}@compute @workgroup_size(${threads})
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let group = workgroup.y * ${width}u + workgroup.x;
+  if (group >= ${partials}u) { return; }
+  let x = local % ${tileSize}u;
   let y = local / ${tileSize}u;
   let column = (group % ${across}u) * ${tileSize}u + x;
   let row = (group / ${across}u) * ${tileSize}u + y;

@@ -3,12 +3,13 @@
  *
  * Dawn in Node has rules that this module keeps:
  * - the object that `create()` returns must outlive everything made from it: collecting it ends the process (webgpu 0.6.2), hence the tables below;
- * - toggles belong to an instance, so there is one instance per set of toggles and adapter choice;
+ * - toggles belong to an instance, so there is one instance per set of toggles and adapter choice, and one for each of several identical GPUs;
  * - a thread that holds a device must not be ended by `worker.terminate()` while work is in flight: end the process instead;
  * - after GPU work the event loop may stay alive for about three seconds: a command-line program ends itself with `process.exit()`.
  */
 
 import { CentellaError, DeviceError } from '../core/errors.js';
+import { withPrime } from './device-select.js';
 import { detectRuntime } from './runtime.js';
 
 /** `host`: the checks of a browser or of another runtime, which are always on and not ours to choose. */
@@ -21,6 +22,8 @@ export interface GpuSourceOptions {
   readonly backend?: string;
   /** A part of Dawn's adapter name; Node only. */
   readonly adapterName?: string;
+  /** Which of several GPUs of one name: the instance is made with this one first. Node on Linux, with Mesa's device-select layer. */
+  readonly pciAddress?: string;
 }
 
 export interface GpuSource {
@@ -58,7 +61,7 @@ export function dawnFlags(options: GpuSourceOptions): string[] {
 }
 
 // Strong references for the life of the process: see the head of this file.
-const instances = new Map<string, GPU>();
+const instances = new Map<string, Promise<GPU>>();
 const kept: object[] = [];
 
 /** Holds a Dawn object (an adapter, a device) strongly until the process ends. */
@@ -77,10 +80,26 @@ export async function openGpu(options: GpuSourceOptions = {}): Promise<GpuSource
   if (native !== undefined) return { gpu: native, provider: 'navigator', checks: 'host' };
   if (runtime.name !== 'node' && runtime.name !== 'bun') throw new CentellaError('E_NO_WEBGPU', absentMessage(runtime.name));
   const flags = dawnFlags(options);
-  const key = flags.join(' ');
-  const gpu = instances.get(key) ?? (await loadDawn()).create(flags);
-  instances.set(key, gpu);
+  const key = [...flags, options.pciAddress ?? ''].join(' ');
+  const starting = instances.get(key) ?? startInstance(flags, options.pciAddress);
+  instances.set(key, starting);
+  const gpu = await starting.catch((error: unknown) => {
+    instances.delete(key);
+    throw error;
+  });
   return { gpu, provider: 'dawn', checks: options.checked === true ? 'checked' : 'unchecked' };
+}
+
+async function startInstance(flags: readonly string[], pciAddress: string | undefined): Promise<GPU> {
+  const { create } = await loadDawn();
+  if (pciAddress === undefined) return create(flags);
+  return withPrime(pciAddress, async () => {
+    const gpu = create(flags);
+    // Dawn starts Vulkan with the first request, and keeps the order of the GPUs that it then finds.
+    const adapter = await gpu.requestAdapter();
+    if (adapter !== null) keepAlive(adapter);
+    return gpu;
+  });
 }
 
 function navigatorGpu(): GPU | undefined {
