@@ -1,6 +1,7 @@
 import type { MemoryClass, MemoryLedger } from '../core/memory.js';
 import type { ValueId } from '../core/step.js';
 import type { Graph } from '../graph/graph.js';
+import type { OpCase } from '../ops/case.js';
 import type { WeightStore } from '../ops/target.js';
 import type { ExecutionPlan } from '../plan/execution-plan.js';
 
@@ -79,5 +80,7 @@ export interface Backend {
   /** Waits until everything asked for is done. */
   idle(): Promise<void>;
   ledger(): MemoryLedger;
+  /** What this backend's arithmetic may add to the error of each output of a case, beyond what the case accepts; undefined where it adds nothing. */
+  caseRounding(opCase: OpCase): Float64Array | undefined;
   dispose(): void;
 }

@@ -30,7 +30,7 @@ export async function checkCase(backend: Backend, opCase: OpCase): Promise<CaseR
     }
     const outputs = await compiled.run(inputs);
     const got = outputs.get('y') ?? decodeBytes(caseOutputType(graph), await compiled.readState(updatedState(graph)));
-    return compare(opCase, wanted(graph, opCase), got);
+    return compare(opCase, wanted(graph, opCase), got, backend.caseRounding(opCase));
   } finally {
     compiled.dispose();
   }
@@ -68,7 +68,7 @@ function wanted(graph: Graph, opCase: OpCase): Float64Array {
   return evaluated.outputs.get('y')?.data ?? evaluated.states.get(updatedState(graph)) ?? new Float64Array();
 }
 
-function compare(opCase: OpCase, reference: Float64Array, got: ArrayLike<number>): CaseResult {
+function compare(opCase: OpCase, reference: Float64Array, got: ArrayLike<number>, rounding: Float64Array | undefined): CaseResult {
   const rowSize = reference.length / (reference.length === 0 ? 1 : (caseRows(opCase) ?? reference.length));
   const count = opCase.liveRows === undefined ? reference.length : opCase.liveRows * rowSize;
   const scale = reference.subarray(0, count).reduce((max, value) => (Number.isFinite(value) ? Math.max(max, Math.abs(value)) : max), 0);
@@ -76,7 +76,7 @@ function compare(opCase: OpCase, reference: Float64Array, got: ArrayLike<number>
   let where = '';
   for (let i = 0; i < count; i++) {
     const [want, have] = [reference[i] ?? Number.NaN, got[i] ?? Number.NaN];
-    const error = errorOf(want, have, opCase.tolerance, scale);
+    const error = errorOf(want, have, acceptedError(opCase.tolerance, want, scale) + (rounding?.[i] ?? 0));
     if (error > worst) [worst, where] = [error, `[${i}]: ${have} instead of ${want}`];
   }
   return { name: opCase.name, ok: worst <= 1, worst, where };
@@ -86,10 +86,13 @@ function caseRows(opCase: OpCase): number | undefined {
   return opCase.inputs.find((input) => input.role === 'input')?.type.shape[0];
 }
 
+function acceptedError(tolerance: Tolerance, want: number, scale: number): number {
+  return (tolerance.absolute ?? 0) + (tolerance.relative ?? 0) * Math.abs(want) + (tolerance.relativeToMax ?? 0) * scale;
+}
+
 /** As a multiple of the accepted error. Infinities and NaN must be met exactly. */
-function errorOf(want: number, have: number, tolerance: Tolerance, scale: number): number {
-  if (Object.is(want, have) || want === have) return 0;
-  if (!Number.isFinite(want) || !Number.isFinite(have)) return Number.isNaN(want) && Number.isNaN(have) ? 0 : Number.POSITIVE_INFINITY;
-  const accepted = (tolerance.absolute ?? 0) + (tolerance.relative ?? 0) * Math.abs(want) + (tolerance.relativeToMax ?? 0) * scale;
+function errorOf(want: number, have: number, accepted: number): number {
+  if (want === have || Object.is(want, have)) return 0;
+  if (!Number.isFinite(want) || !Number.isFinite(have)) return Number.POSITIVE_INFINITY;
   return Math.abs(have - want) / accepted;
 }

@@ -3,8 +3,10 @@ import type { MemoryClass, MemoryLedger } from '../core/memory.js';
 import { CpuDevice, type CpuExecutable } from '../cpu/executor.js';
 import type { CpuKernel } from '../cpu/kernel.js';
 import type { CpuAllocation } from '../cpu/memory.js';
+import { activationRounding } from '../cpu/rounding.js';
 import { cpuTarget } from '../cpu/target.js';
 import type { Graph } from '../graph/graph.js';
+import type { OpCase } from '../ops/case.js';
 import type { Target, WeightStore } from '../ops/target.js';
 import { planGraph } from '../plan/plan.js';
 import { yieldToEventLoop } from '../platform/yield.js';
@@ -91,6 +93,10 @@ export class CpuBackend implements Backend {
 
   ledger(): MemoryLedger {
     return this.#device.ledger();
+  }
+
+  caseRounding(opCase: OpCase): Float64Array | undefined {
+    return activationRounding(opCase);
   }
 
   dispose(): void {

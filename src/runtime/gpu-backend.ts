@@ -108,6 +108,10 @@ export class GpuBackend implements Backend {
     return this.gpu.memory.ledger();
   }
 
+  caseRounding(): undefined {
+    return undefined;
+  }
+
   dispose(): void {
     this.#readback.dispose();
     this.gpu.dispose();
