@@ -9,15 +9,17 @@
 import type { GpuKernel, Grid } from '../core/kernel.js';
 import { declareBindings, defineKernel, isNanFunction, maxGridAxis } from './template.js';
 
-export interface TiledReduceParams {
-  readonly op: 'sum' | 'max' | 'min';
+export type TiledReduceOp = 'sum' | 'max' | 'min';
+
+/** A strided matrix in a buffer, in elements of 4 bytes; fewer than 2^31 of them are in reach. At least one row and one column. */
+export interface TiledReduceShape {
   readonly rows: number;
   readonly columns: number;
-  /** Index of the element [0, 0] in the buffer, in elements. Default 0. */
+  /** Index of the element [0, 0]. Default 0. */
   readonly offset?: number;
-  /** Elements from one row to the next; may be 0 or negative. Default `columns`. */
+  /** From one row to the next; may be 0 or negative. Default `columns`. */
   readonly rowStride?: number;
-  /** Elements from one column to the next; may be 0 or negative. Default 1. */
+  /** From one column to the next; may be 0 or negative. Default 1. */
   readonly columnStride?: number;
 }
 
@@ -25,28 +27,48 @@ const tileSize = 16;
 const threads = tileSize * tileSize;
 
 /** Number of partials, 4 bytes each. */
-export function tiledReducePartials({ rows, columns }: TiledReduceParams): number {
+export function tiledReducePartials({ rows, columns }: TiledReduceShape): number {
   return Math.ceil(rows / tileSize) * Math.ceil(columns / tileSize);
 }
 
 /**
- * Bindings: the matrix (f32), the partials (f32, `tiledReducePartials` of them). The matrix has at least one row and one column. `maxWorkgroups` is the device's
- * limit along one axis of the grid: more tiles than that take several rows of workgroups, the last ones idle.
+ * Bindings: the matrix (f32), the partials (f32, `tiledReducePartials` of them), a uniform with `tiledReduceUniform`. One pipeline per operation serves every
+ * shape. `maxWorkgroups` is the device's limit along one axis of the grid: more tiles than that take several rows of workgroups, the last ones idle.
  */
-export function tiledReduceKernel(params: TiledReduceParams, maxWorkgroups = maxGridAxis): GpuKernel {
-  const { op, rows, columns, offset = 0, rowStride = columns, columnStride = 1 } = params;
-  const partials = tiledReducePartials(params);
-  const gridRows = Math.ceil(partials / maxWorkgroups);
-  const workgroups: Grid = [Math.ceil(partials / gridRows), gridRows, 1];
-  return defineKernel({
+export function tiledReduceKernel(op: TiledReduceOp, shape: TiledReduceShape, maxWorkgroups = maxGridAxis): GpuKernel {
+  const kernel = defineKernel({
     family: 'tiled-reduce',
-    params: { op, rows, columns, offset, rowStride, columnStride },
-    bindings: ['read', 'read_write'],
-    workgroups,
+    params: { op },
+    bindings: ['read', 'read_write', 'uniform'],
+    workgroups: [1, 1, 1],
     workgroupSize: threads,
     workgroupBytes: threads * 4,
-    wgsl: () => moduleText({ op, rows, columns, offset, rowStride, columnStride }, partials, workgroups),
+    wgsl: () => moduleText(op),
   });
+  return { ...kernel, workgroups: gridOf(shape, maxWorkgroups), minBindingSizes: [4, 4, uniformWords * 4] };
+}
+
+const uniformWords = 8;
+
+/** The uniform of `tiledReduceKernel`, for the same shape and limit: 32 bytes. */
+export function tiledReduceUniform(shape: TiledReduceShape, maxWorkgroups = maxGridAxis): Int32Array<ArrayBuffer> {
+  const { rows, columns, offset = 0, rowStride = columns, columnStride = 1 } = shape;
+  return Int32Array.of(
+    rows,
+    columns,
+    offset,
+    rowStride,
+    columnStride,
+    Math.ceil(columns / tileSize),
+    tiledReducePartials(shape),
+    gridOf(shape, maxWorkgroups)[0],
+  );
+}
+
+function gridOf(shape: TiledReduceShape, maxWorkgroups: number): Grid {
+  const partials = tiledReducePartials(shape);
+  const rows = Math.ceil(partials / maxWorkgroups);
+  return [Math.ceil(partials / rows), rows, 1];
 }
 
 interface OpText {
@@ -87,7 +109,7 @@ function ordered(identity: string, builtin: 'max' | 'min'): OpText {
   };
 }
 
-const opTexts: { readonly [Op in TiledReduceParams['op']]: OpText } = {
+const opTexts: { readonly [Op in TiledReduceOp]: OpText } = {
   sum: {
     type: 'f32',
     functions: sumFunctions,
@@ -101,36 +123,36 @@ const opTexts: { readonly [Op in TiledReduceParams['op']]: OpText } = {
   min: ordered('0xff800000u', 'min'),
 };
 
-function moduleText({ op, rows, columns, offset, rowStride, columnStride }: Required<TiledReduceParams>, partials: number, [width]: Grid): string {
+function moduleText(op: TiledReduceOp): string {
   const text = opTexts[op];
-  const across = Math.ceil(columns / tileSize);
   const fold = (stride: number, takesPart: (half: number) => string): string =>
     [8, 4, 2, 1]
       .map((half) => `  if (${takesPart(half)}) { tile[local] = ${text.combine('tile[local]', `tile[local + ${half * stride}u]`)}; }\n  workgroupBarrier();\n`)
       .join('');
-  return `${declareBindings([
-    ['matrix', 'u32', 'read'],
-    ['partials', 'u32', 'read_write'],
-  ])}var<workgroup> tile: array<${text.type}, ${threads}>;
+  return `struct Shape {
+  rows: i32, columns: i32, offset: i32, rowStride: i32, columnStride: i32,
+  tilesAcross: u32, tiles: u32, gridWidth: u32,
+}
+${declareBindings([
+  ['matrix', 'u32', 'read'],
+  ['partials', 'u32', 'read_write'],
+  ['shape', 'Shape', 'uniform'],
+])}var<workgroup> tile: array<${text.type}, ${threads}>;
 ${text.functions}@compute @workgroup_size(${threads})
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let group = workgroup.y * ${width}u + workgroup.x;
-  if (group >= ${partials}u) { return; }
+  let group = workgroup.y * shape.gridWidth + workgroup.x;
+  if (group >= shape.tiles) { return; }
   let x = local % ${tileSize}u;
   let y = local / ${tileSize}u;
-  let column = (group % ${across}u) * ${tileSize}u + x;
-  let row = (group / ${across}u) * ${tileSize}u + y;
+  let column = i32((group % shape.tilesAcross) * ${tileSize}u + x);
+  let row = i32((group / shape.tilesAcross) * ${tileSize}u + y);
   var value = ${text.identity};
-  if (column < ${columns}u && row < ${rows}u) {
-    value = ${text.load(`matrix[u32(${offset}i + i32(row) * ${literal(rowStride)} + i32(column) * ${literal(columnStride)})]`)};
+  if (column < shape.columns && row < shape.rows) {
+    value = ${text.load('matrix[u32(shape.offset + row * shape.rowStride + column * shape.columnStride)]')};
   }
   tile[local] = value;
   workgroupBarrier();
 ${fold(1, (half) => `x < ${half}u`)}${fold(tileSize, (half) => `x == 0u && y < ${half}u`)}  if (local == 0u) { partials[group] = ${text.store('tile[0]')}; }
 }
 `;
-}
-
-function literal(value: number): string {
-  return value < 0 ? `(${value}i)` : `${value}i`;
 }

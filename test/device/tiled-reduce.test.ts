@@ -4,7 +4,7 @@ import { MaxOp, MinOp, type ReduceOp, SumOp } from '../../src/compute/tiled/redu
 import { TensorView } from '../../src/core/views/tensor-view.js';
 import { bufferUsage } from '../../src/gpu/constants.js';
 import { GpuDevice } from '../../src/gpu/device.js';
-import { tiledReduceKernel, tiledReducePartials } from '../../src/kernels/tiled-reduce.js';
+import { tiledReduceKernel, tiledReducePartials, tiledReduceUniform } from '../../src/kernels/tiled-reduce.js';
 
 let gpu: GpuDevice;
 
@@ -20,17 +20,19 @@ const usage = bufferUsage.storage | bufferUsage.copyDst | bufferUsage.copySrc;
 /** The partials of a strided view, computed by the kernel. */
 async function onDevice(op: ReduceOp, view: TensorView<Float32Array<ArrayBuffer>>, maxWorkgroups?: number): Promise<Float32Array> {
   const [rows, columns] = [view.dim(0), view.dim(1)];
-  const params = { op: op.name, rows, columns, offset: view.offset, rowStride: view.stride(0), columnStride: view.stride(1) };
-  const kernel = tiledReduceKernel(params, maxWorkgroups);
+  const shape = { rows, columns, offset: view.offset, rowStride: view.stride(0), columnStride: view.stride(1) };
+  const kernel = tiledReduceKernel(op.name, shape, maxWorkgroups);
   const pipeline = await gpu.pipelines.get(kernel);
   const matrix = await gpu.memory.allocate({ label: 'matrix', size: view.data.byteLength, usage, memoryClass: 'arena' });
-  const partials = await gpu.memory.allocate({ label: 'partials', size: 4 * tiledReducePartials(params), usage, memoryClass: 'arena' });
+  const partials = await gpu.memory.allocate({ label: 'partials', size: 4 * tiledReducePartials(shape), usage, memoryClass: 'arena' });
+  const uniform = await gpu.memory.allocate({ label: 'shape', size: 32, usage: bufferUsage.uniform | bufferUsage.copyDst, memoryClass: 'constants' });
   const ring = gpu.createReadback({ depth: 1 });
   await gpu.uploader.write(matrix.buffer, 0, new Uint8Array(view.data.buffer, view.data.byteOffset, view.data.byteLength));
+  gpu.queue.writeBuffer(uniform.buffer, 0, tiledReduceUniform(shape, maxWorkgroups));
   const encoder = gpu.device.createCommandEncoder();
   const pass = encoder.beginComputePass();
   pass.setPipeline(pipeline);
-  pass.setBindGroup(0, gpu.pipelines.bindGroup(kernel, [matrix, partials]));
+  pass.setBindGroup(0, gpu.pipelines.bindGroup(kernel, [matrix, partials, uniform]));
   pass.dispatchWorkgroups(...kernel.workgroups);
   pass.end();
   const ticket = ring.copyInto(encoder, partials.buffer, 0, partials.size);
@@ -39,6 +41,7 @@ async function onDevice(op: ReduceOp, view: TensorView<Float32Array<ArrayBuffer>
   ring.dispose();
   matrix.free();
   partials.free();
+  uniform.free();
   return result;
 }
 
@@ -76,6 +79,7 @@ describe('the kernel of tiled reductions', () => {
     [100, 5],
     [11, 9],
     [17, 17],
+    [64, 64],
     [129, 255],
   ])('gives the bits of the CPU for %i rows of %i', async (rows, columns) => {
     await expectSameBits(TensorView.over(mixed(rows * columns), [rows, columns]));
@@ -120,9 +124,13 @@ describe('the kernel of tiled reductions', () => {
   it('takes several rows of workgroups where the tiles are too many for one', async () => {
     const view = TensorView.over(mixed(49 * 70), [49, 70]);
     for (const op of ops) expect(bits(await onDevice(op, view, 7))).toEqual(bits(tiledReducePartial(op, view as MatrixView)));
-    const params = { op: 'sum', rows: 49, columns: 70 } as const;
-    expect(tiledReduceKernel(params, 7).workgroups).toEqual([7, 3, 1]);
-    expect(tiledReduceKernel(params, 6).workgroups).toEqual([5, 4, 1]);
-    expect(tiledReduceKernel({ ...params, rows: 16 * 65_536, columns: 16 }).workgroups).toEqual([32_768, 2, 1]);
+    const shape = { rows: 49, columns: 70 };
+    expect(tiledReduceKernel('sum', shape, 7).workgroups).toEqual([7, 3, 1]);
+    expect(tiledReduceKernel('sum', shape, 6).workgroups).toEqual([5, 4, 1]);
+    expect(tiledReduceKernel('sum', { rows: 16 * 65_536, columns: 16 }).workgroups).toEqual([32_768, 2, 1]);
+  });
+
+  it('compiles once for each operation, whatever the shapes', () => {
+    expect(gpu.pipelines.stats).toMatchObject({ compiles: 3, size: 3 });
   });
 });
