@@ -1,4 +1,4 @@
-/** WGSL that reads the packed weights of weights-layout.ts. The weight's binding is `w: array<vec4<u32>>`; rows count from the start of the shard. */
+/** WGSL that reads the packed weights of weights-layout.ts from a binding called `w`; rows count from the start of the shard. */
 
 import { UnsupportedError } from '../core/errors.js';
 import { decodeHalfFunction } from './template.js';
@@ -15,7 +15,9 @@ export interface WeightGroup {
 export interface WeightReader {
   /** Weights that `load` brings in at once: a whole block, or 16 bytes of plain values. */
   readonly chunk: number;
-  /** Every row is whole chunks: x may be read past no guard. */
+  /** Element type of the binding's array. */
+  readonly element: 'vec4<u32>' | 'u32';
+  /** Every row is whole chunks: neither x nor w needs a guard. */
   readonly aligned: boolean;
   /** Module-scope text: helpers, and `fn weight4(row: u32, quad: u32) -> vec4<f32>` for the weights 4 quad to 4 quad + 3 of a row, zeros beyond its end. */
   readonly functions: string;
@@ -49,7 +51,7 @@ function wordReader(layout: WeightLayout): WeightReader {
   const { columns } = layout;
   const aligned = columns % 4 === 0;
   const whole = `fn weight4(row: u32, quad: u32) -> vec4<f32> { return bitcast<vec4<f32>>(w[row * ${columns / 4}u + quad]); }\n`;
-  const guarded = `${wordFunction}fn weight1(row: u32, k: u32) -> f32 { return select(0.0, bitcast<f32>(word(row * ${columns}u + min(k, ${columns - 1}u))), k < ${columns}u); }
+  const guarded = `fn weight1(row: u32, k: u32) -> f32 { return select(0.0, bitcast<f32>(w[row * ${columns}u + min(k, ${columns - 1}u)]), k < ${columns}u); }
 fn weight4(row: u32, quad: u32) -> vec4<f32> {
   let k = quad * 4u;
   return vec4<f32>(weight1(row, k), weight1(row, k + 1u), weight1(row, k + 2u), weight1(row, k + 3u));
@@ -57,6 +59,7 @@ fn weight4(row: u32, quad: u32) -> vec4<f32> {
 `;
   return {
     chunk: 4,
+    element: aligned ? 'vec4<u32>' : 'u32',
     aligned,
     functions: aligned ? whole : guarded,
     load: (id, row, c) => `let v${id} = weight4(${row}, ${c});`,
@@ -70,6 +73,7 @@ function halfReader(layout: WeightLayout): WeightReader {
   const high = layout.dtype === 'f16' ? (word: string) => decode(`${word} >> 16u`) : (word: string) => `bitcast<f32>(${word} & 0xffff0000u)`;
   return {
     chunk: 8,
+    element: 'vec4<u32>',
     aligned: layout.columns % 8 === 0,
     functions: `${layout.dtype === 'f16' ? decodeHalfFunction : ''}fn halves(p: vec2<u32>) -> vec4<f32> {
   return vec4<f32>(${decode('p.x')}, ${high('p.x')}, ${decode('p.y')}, ${high('p.y')});
@@ -206,6 +210,7 @@ function blockReader(layout: WeightLayout, dtype: BlockType): WeightReader {
   const dynamicScale = text.scale('', '(k >> 2u)', 'b');
   return {
     chunk: 32,
+    element: 'vec4<u32>',
     aligned: true,
     functions: `${wordFunction}${decodeHalfFunction}${bytesFunction}${text.functions}fn weight4(row: u32, quad: u32) -> vec4<f32> {
   let b = row * ${blocks}u + (quad >> 3u);

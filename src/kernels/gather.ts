@@ -22,11 +22,12 @@ const threads = 64;
 /** A thread decodes four neighbours of one row. Ids outside the shard are another dispatch's: their rows are left alone. */
 export function gatherKernel({ layout, start, ids }: GatherProblem): GpuKernel {
   const { columns } = layout;
+  const reader = weightReader(layout);
   const quads = Math.ceil(columns / 4);
   const whole = columns % 4 === 0;
   const groups = Math.ceil((ids * quads) / threads);
   const bindings: readonly (readonly [string, string, BindingKind])[] = [
-    ['w', 'vec4<u32>', 'read'],
+    ['w', reader.element, 'read'],
     ['ids', 'u32', 'read'],
     ['y', whole ? 'vec4<f32>' : 'f32', 'read_write'],
   ];
@@ -40,7 +41,7 @@ export function gatherKernel({ layout, start, ids }: GatherProblem): GpuKernel {
       const store = whole
         ? `    y[t * ${quads}u + quad] = v;\n`
         : [0, 1, 2, 3].map((i) => `    if (quad * 4u + ${i}u < ${columns}u) { y[t * ${columns}u + quad * 4u + ${i}u] = v[${i}]; }\n`).join('');
-      return `${declareBindings(bindings)}${weightReader(layout).functions}${mainHead(groups, threads)}  let index = group * ${threads}u + local;
+      return `${declareBindings(bindings)}${reader.functions}${mainHead(groups, threads)}  let index = group * ${threads}u + local;
   let t = index / ${quads}u;
   let quad = index % ${quads}u;
   if (t >= ${ids}u) { return; }

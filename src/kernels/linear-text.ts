@@ -40,7 +40,7 @@ export function linearText(problem: LinearProblem, vectors: boolean): LinearText
   const out = vectors ? 'vec4<f32>' : 'f32';
   const bindings: (readonly [string, string, BindingKind])[] = [
     ['x', reader.aligned ? 'vec4<f32>' : 'f32', 'read'],
-    ['w', 'vec4<u32>', 'read'],
+    ['w', reader.element, 'read'],
   ];
   if (problem.bias) bindings.push(['bias', out, 'read']);
   if (problem.residual === 'read') bindings.push(['residual', out, 'read']);

@@ -54,10 +54,11 @@ export function selectLinear(shape: LinearShape, capabilities: GpuCapabilities):
   return shape.rows <= maxMatvecRows ? selectMatvec(shape, capabilities) : selectMatmul(shape, capabilities);
 }
 
-function selectMatvec({ rows, outputs }: LinearShape, { subgroups, subgroupMinSize, subgroupMaxSize }: GpuCapabilities): LinearChoice {
+function selectMatvec({ rows, outputs }: LinearShape, { subgroups, subgroupMinSize, subgroupMaxSize, software }: GpuCapabilities): LinearChoice {
   const most = rows === 1 ? 4 : 2;
   const teamRows = Math.min(most, outputs >= 8192 ? 4 : outputs >= 2048 ? 2 : 1);
-  const unroll = rows === 1 ? 8 / Math.max(2, teamRows) : 1;
+  // About eight loads in flight hide the latency of memory; a rasteriser on the CPU has none to hide, and compiles longer.
+  const unroll = rows > 1 || software ? 1 : 8 / Math.max(2, teamRows);
   const why = `${rows} ${rows === 1 ? 'row' : 'rows'}: every weight is read once`;
   if (subgroups && subgroupMinSize === subgroupMaxSize && subgroupMinSize >= 4) {
     const threads = Math.max(subgroupMinSize, Math.min(128, 4 * subgroupMinSize));

@@ -172,8 +172,8 @@ function treeTotal(names: readonly string[], { threads }: MatvecShape): string {
   const put = names.map((name, i) => `  parts[${i * threads}u + local] = ${name};\n`).join('');
   const levels = range(Math.log2(threads)).map((level) => {
     const half = threads >> (level + 1);
-    const adds = names.map((_, i) => `    parts[${i * threads}u + local] += parts[${i * threads + half}u + local];\n`);
-    return `  workgroupBarrier();\n  if (local < ${half}u) {\n${adds.join('')}  }\n`;
+    const add = `parts[s * ${threads}u + local] += parts[s * ${threads}u + local + ${half}u];`;
+    return `  workgroupBarrier();\n  if (local < ${half}u) {\n    for (var s = 0u; s < ${names.length}u; s++) { ${add} }\n  }\n`;
   });
   return `${put}${levels.join('')}  workgroupBarrier();\n  let total = parts[min(local, ${names.length - 1}u) * ${threads}u];\n`;
 }
