@@ -104,7 +104,7 @@ export class GpuDevicePool implements Iterable<GpuDevice> {
    * @throws CentellaError E_NO_WEBGPU; E_NO_ADAPTER where no device is left, with the reason for each.
    * @throws ArgumentError for an adapter that does not exist, and for options that exclude each other.
    */
-  static async request(options: GpuDevicePoolOptions = {}, source: PoolSource = GpuDeviceSource): Promise<GpuDevicePool> {
+  static async request(options: GpuDevicePoolOptions = {}, source: PoolSource = systemSource): Promise<GpuDevicePool> {
     assertOptions(options);
     const { wanted, skipped, notes } = await wantedDevices(options, source);
     const members: Member[] = [];
@@ -198,7 +198,7 @@ export class GpuDevicePool implements Iterable<GpuDevice> {
   }
 }
 
-const GpuDeviceSource: PoolSource = { adapters: () => GpuDevice.adapters(), open: (options) => GpuDevice.request(options) };
+const systemSource: PoolSource = { adapters: () => GpuDevice.adapters(), open: (options) => GpuDevice.request(options) };
 
 function assertOptions({ adapters, devices, devicesPerAdapter = 1, software, checked }: GpuDevicePoolOptions): void {
   if (!Number.isSafeInteger(devicesPerAdapter) || devicesPerAdapter < 1) {

@@ -3,7 +3,7 @@
  * every driver) knows their PCI addresses: it lists them on request and puts the one that DRI_PRIME names first, for Vulkan instances made from then on.
  */
 
-import { detectRuntime } from './runtime.js';
+import { detectRuntime, environmentVariable } from './runtime.js';
 
 export interface SelectableGpu {
   /** The driver's name of it, which is also Dawn's. */
@@ -36,10 +36,19 @@ export function selectableGpus(): Promise<SelectableGpus> {
   return known;
 }
 
+/** Why the layer cannot be used here, where it cannot. */
+function obstacle(): string | undefined {
+  const { name, scope } = detectRuntime();
+  if (name !== 'node' || process.platform !== 'linux') return 'identical GPUs can be told apart only in Node on Linux';
+  if (scope === 'worker') return 'identical GPUs can be told apart only in the main thread: the environment of a worker is a copy, which drivers do not see';
+  return environmentVariable('MESA_VK_DEVICE_SELECT') === undefined
+    ? undefined
+    : 'MESA_VK_DEVICE_SELECT is set and chooses the GPU for the whole process: unset it';
+}
+
 async function listGpus(): Promise<SelectableGpus> {
-  if (detectRuntime().name !== 'node' || process.platform !== 'linux') {
-    return { gpus: [], problem: 'identical GPUs can be told apart only in Node on Linux' };
-  }
+  const problem = obstacle();
+  if (problem !== undefined) return { gpus: [], problem };
   const { execFile } = process.getBuiltinModule('node:child_process');
   const dawn = process
     .getBuiltinModule('node:module')
