@@ -30,8 +30,10 @@ export interface LoadOptions extends BackendOptions {
   readonly onWarning?: (message: string) => void;
 }
 
-const defaultContext = 4096;
-const defaultChunk = 512;
+/** The default context is what the model was trained for, at most this. */
+export const defaultContext = 4096;
+/** Prompt tokens of one run, by default. */
+export const defaultChunk = 512;
 
 /**
  * Loads a GGUF model: from a path (Node, Deno, Bun), a URL, a Blob, bytes, or the list of a split model's parts. Weights stream to the device; the file is never held in memory.

@@ -4,7 +4,7 @@ import type { Graph } from '../graph/graph.js';
 import { type RewriteEntry, rewrite } from '../graph/rewrite.js';
 import { stateWord, stateWords } from '../ops/state.js';
 import { Arena, allocateBanks } from '../runtime/arena.js';
-import type { Backend, Executable, Program, Region, RegionWrite, StepTiming, Storage } from '../runtime/backend.js';
+import type { Backend, BackendKind, Executable, Program, Region, RegionWrite, StepTiming, Storage } from '../runtime/backend.js';
 import { TensorStore } from '../runtime/tensors.js';
 import type { DecoderConfig } from './decoder-config.js';
 import { type CacheType, decoderGraph, decoderNames } from './decoder-graph.js';
@@ -74,12 +74,9 @@ export class Decoder {
     options: DecoderOptions,
     ropeFactors?: Float32Array,
   ): Promise<Decoder> {
-    const sizes = runSizes(backend, options);
-    const maxRows = sizes.at(-1) ?? 1;
-    const planned = sizes.map((rows) => {
-      const { graph, report } = rewrite(decoderGraph(config, weights, { ...options, rows, maxRows, logits: 'next' }));
-      return { rows, report, program: backend.program(graph) };
-    });
+    const described = decoderRuns(backend.kind, config, weights, options);
+    const maxRows = described.at(-1)?.rows ?? 1;
+    const planned = described.map(({ rows, graph, report }) => ({ rows, report, program: backend.program(graph) }));
     const tensors = new TensorStore(backend);
     let banks: readonly Storage[] = [];
     try {
@@ -313,13 +310,25 @@ function outputRegion(run: Run, name: string): Region {
   return run.arena.region(output.node);
 }
 
+/** The rewritten graph of every run that a decoder plans, by rows, smallest first. */
+export function decoderRuns(
+  kind: BackendKind,
+  config: DecoderConfig,
+  weights: ReadonlyMap<string, TensorType>,
+  options: DecoderOptions,
+): readonly { readonly rows: number; readonly graph: Graph; readonly report: readonly RewriteEntry[] }[] {
+  const sizes = runSizes(kind, options);
+  const maxRows = sizes.at(-1) ?? 1;
+  return sizes.map((rows) => ({ rows, ...rewrite(decoderGraph(config, weights, { ...options, rows, maxRows, logits: 'next' })) }));
+}
+
 /**
  * Row counts of the runs: 1 to decode, then steps up to the chunk. A run computes all its rows, so finer steps waste less; each has kernels of its own, which cost a GPU time to compile
  * and a CPU none.
  */
-function runSizes(backend: Backend, { prefillChunk, contextLength }: DecoderOptions): number[] {
+function runSizes(kind: BackendKind, { prefillChunk, contextLength }: DecoderOptions): number[] {
   const largest = Math.min(prefillChunk, contextLength);
-  const ratio = backend.kind === 'cpu' ? 2 : 4;
+  const ratio = kind === 'cpu' ? 2 : 4;
   const sizes = new Set([1]);
   for (let rows = 8; rows < largest; rows *= ratio) sizes.add(rows);
   return [...sizes, ...(largest > 1 ? [largest] : [])];

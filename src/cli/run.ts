@@ -1,0 +1,116 @@
+import type { Command } from 'commander';
+import type { Generation, GenerationResult } from '../engine/generation.js';
+import type { GenerateOptions, Model } from '../engine/model.js';
+import { resolveSampling } from '../engine/sampler.js';
+import { formatLabelled, plural } from './format.js';
+import { type LoadSettings, loadForCommand } from './load.js';
+import { addDeviceOptions, collect, realNumber, wholeNumber } from './options.js';
+import { exitStatus, type Session } from './session.js';
+
+interface RunOptions extends LoadSettings {
+  readonly prompt?: string;
+  readonly maxTokens?: number;
+  readonly temperature?: number;
+  readonly topK?: number;
+  readonly topP?: number;
+  readonly minP?: number;
+  readonly seed?: number;
+  readonly stop?: readonly string[];
+  readonly json?: true;
+}
+
+const examples = `Examples:
+  centella run model.gguf --prompt "Once upon a time" --max-tokens 200
+  centella run model.gguf --prompt "The fox said" --temperature 0      the likeliest text, the same every time
+  printf "Dear reader," | centella run model.gguf --prompt -           the prompt from standard input, as it is
+  centella run model.gguf --prompt "Hello" --stop "." --json           text, token ids and timings as JSON
+`;
+
+export function addRun(program: Command, session: Session): void {
+  const command = program
+    .command('run')
+    .summary('write on from a prompt')
+    .description('Writes on from a prompt: text to standard output, everything else to standard error.')
+    .argument('<model>', 'a GGUF file, its URL, or the first file of a split model')
+    .option('--prompt <text>', 'text to go on from; - reads standard input; absent: the token that begins a text alone')
+    .option('--max-tokens <n>', 'most tokens to generate (default: until the end or a full context)', wholeNumber(0))
+    .option('--temperature <t>', '0 takes the likeliest token, more is bolder (default: 0.8)', realNumber)
+    .option('--top-k <k>', 'choose among the k likeliest tokens, 0 among all (default: 40)', wholeNumber(0))
+    .option('--top-p <p>', 'choose among the likeliest tokens that sum to p (default: 0.95)', realNumber)
+    .option('--min-p <p>', 'leave out tokens less than p times as likely as the likeliest (default: 0.05)', realNumber)
+    .option('--seed <s>', 'the same seed on the same device gives the same text (default: a random one)', wholeNumber(0))
+    .option('--stop <text>', 'end before this text; may be given several times', collect)
+    .option('--context <n>', 'positions of the context (default: what the model was trained for, at most 4096)', wholeNumber(1))
+    .option('--json', 'one JSON object at the end, instead of the text')
+    .addHelpText('before', examples);
+  addDeviceOptions(command).action((source: string, options: RunOptions) => run(session, source, options));
+}
+
+async function run(session: Session, source: string, options: RunOptions): Promise<void> {
+  const prompt = options.prompt === '-' ? await session.terminal.readInput() : (options.prompt ?? '');
+  const settings = generateOptions(session, options);
+  // Options out of range are told at once, not after a long load.
+  resolveSampling(settings);
+  const model = await loadForCommand(session, source, options);
+  try {
+    const generation = model.generate(prompt, settings);
+    if (!options.json) await stream(session, generation);
+    const result = await generation.result;
+    if (options.json) await session.terminal.write(`${JSON.stringify(jsonResult(model, prompt, result))}\n`);
+    reportTimings(session, result);
+    if (result.finishReason === 'aborted') session.status = exitStatus.interrupted;
+  } finally {
+    model.dispose();
+  }
+}
+
+function generateOptions(session: Session, options: RunOptions): GenerateOptions {
+  const { maxTokens, temperature, topK, topP, minP, seed, stop } = options;
+  const given = Object.entries({ maxTokens, temperature, topK, topP, minP, seed, stop }).filter(([, value]) => value !== undefined);
+  return { ...Object.fromEntries(given), signal: session.signal };
+}
+
+/** The text as it comes. A last line break is for terminals only: elsewhere the output is exactly the text. */
+async function stream({ terminal }: Session, generation: Generation): Promise<void> {
+  if (terminal.outputIsTty && terminal.reportIsTty) terminal.report('\n');
+  for await (const { text } of generation) await terminal.write(text);
+  if (terminal.outputIsTty) await terminal.write('\n');
+  if (terminal.outputIsTty && terminal.reportIsTty) terminal.report('\n');
+}
+
+function reportTimings({ terminal }: Session, { finishReason, timings }: GenerationResult): void {
+  const rate = (perSecond: number): string => (perSecond > 0 ? `, ${perSecond.toFixed(1)} tokens/s` : '');
+  terminal.report(
+    formatLabelled([
+      ['prompt', `${plural(timings.promptTokens, 'token')}${rate(timings.promptTokensPerSecond)}`],
+      ['generation', `${plural(timings.generatedTokens, 'token')}${rate(timings.generationTokensPerSecond)}`],
+      ['ended by', ends[finishReason]],
+    ]),
+  );
+}
+
+const ends: { readonly [R in GenerationResult['finishReason']]: string } = {
+  eos: "the text's end",
+  stop: 'a stop text',
+  length: '--max-tokens',
+  context: 'a full context: a larger --context has room for more',
+  aborted: 'Ctrl-C',
+};
+
+function jsonResult(model: Model, prompt: string, { text, tokens, finishReason, timings }: GenerationResult): object {
+  return {
+    text,
+    prompt_tokens: model.encodePrompt(prompt),
+    tokens,
+    finish_reason: finishReason,
+    backend: model.backend.kind,
+    adapter: model.backend.name,
+    timings: {
+      load_ms: model.loadTimings.totalMs,
+      prompt_ms: timings.promptMs,
+      prompt_tokens_per_second: timings.promptTokensPerSecond,
+      generation_ms: timings.generationMs,
+      generation_tokens_per_second: timings.generationTokensPerSecond,
+    },
+  };
+}
