@@ -1,10 +1,12 @@
 import { ShapeError } from '../core/errors.js';
 import { elementCount, formatType, type TensorType } from '../core/tensor.js';
 import { expectEqual, expectFloat, expectRank, type HostTensor, need, type OpDefinition } from './definition.js';
-import { stateWord } from './state.js';
+import { stateWord, stateWords } from './state.js';
 
 function expectState(op: string, type: TensorType): void {
-  if (type.dtype !== 'u32' || type.shape.length !== 1) throw new ShapeError(`${op}: the state must be u32 [words], got ${formatType(type)}`);
+  // `advance` writes up to the first id: a shorter tensor would be written past its end.
+  if (type.dtype !== 'u32' || type.shape.length !== 1 || (type.shape[0] ?? 0) < stateWords(1))
+    throw new ShapeError(`${op}: the state must be u32 [${stateWords(1)} words or more], got ${formatType(type)}`);
 }
 
 function expectCache(op: string, what: string, type: TensorType): void {
@@ -61,6 +63,8 @@ const rope: OpDefinition<'rope'> = {
     const [input, angles] = [need(x), need(table)];
     const [heads, width, half] = [input.shape[1] ?? 0, input.shape[2] ?? 0, angles.shape[1] ?? 0];
     const { position, rows } = extentOf(need(state));
+    const positions = angles.shape[0] ?? 0;
+    if (position + rows > positions) throw new ShapeError(`rope: positions ${position} to ${position + rows} are beyond the ${positions} of the table`);
     const y = input.data.slice();
     for (let t = 0; t < rows; t++) {
       for (let head = 0; head < heads; head++) {
@@ -68,7 +72,7 @@ const rope: OpDefinition<'rope'> = {
         for (let i = 0; i < half; i++) {
           const [a, b] = pairing === 'adjacent' ? [start + 2 * i, start + 2 * i + 1] : [start + i, start + i + half];
           const angle = ((position + t) * half + i) * 2;
-          const [cos, sin] = [angles.data[angle] ?? 1, angles.data[angle + 1] ?? 0];
+          const [cos, sin] = [angles.data[angle] ?? Number.NaN, angles.data[angle + 1] ?? Number.NaN];
           const [xa, xb] = [input.data[a] ?? 0, input.data[b] ?? 0];
           y[a] = xa * cos - xb * sin;
           y[b] = xa * sin + xb * cos;
@@ -172,7 +176,7 @@ const advance: OpDefinition<'advance'> = {
   type([state, tokens]) {
     const [words, chosen] = [need(state), need(tokens)];
     expectState('advance', words);
-    expectEqual('advance', 'number of tokens', elementCount(chosen.shape), 1);
+    if (chosen.dtype !== 'u32' || elementCount(chosen.shape) !== 1) throw new ShapeError(`advance: the token must be one u32, got ${formatType(chosen)}`);
     return words;
   },
   reference([state, tokens]) {

@@ -14,7 +14,7 @@ function gated(x: number, gate: number): number {
   return gate === 0 ? 0 * Math.sign(x) : x * gate;
 }
 
-/** erf by its Maclaurin series below 3, by the continued fraction of erfc above: both to f64 accuracy. */
+/** erf by Kummer's series below 3 (all terms of one sign, so that none cancels), by the continued fraction of erfc above: both to f64 accuracy. */
 export function erf(x: number): number {
   const magnitude = Math.abs(x);
   if (Number.isNaN(x)) return Number.NaN;
@@ -23,10 +23,10 @@ export function erf(x: number): number {
     let term = x;
     let sum = x;
     for (let n = 1; Math.abs(term) > 1e-18 * Math.abs(sum); n++) {
-      term *= -(x * x) / n;
-      sum += term / (2 * n + 1);
+      term *= (2 * x * x) / (2 * n + 1);
+      sum += term;
     }
-    return (2 / Math.sqrt(Math.PI)) * sum;
+    return (2 / Math.sqrt(Math.PI)) * Math.exp(-x * x) * sum;
   }
   let fraction = 0;
   for (let n = 60; n >= 1; n--) fraction = n / 2 / (magnitude + fraction);
@@ -38,7 +38,7 @@ function roundHalfEven(x: number): number {
   const floor = Math.floor(x);
   const rest = x - floor;
   if (rest !== 0.5) return Math.round(x);
-  return floor % 2 === 0 ? floor : floor + 1;
+  return floor % 2 === 0 ? floor : Math.ceil(x);
 }
 
 /** NaN wins over every number, as in IEEE 754-2019 maximum. */

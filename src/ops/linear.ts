@@ -1,4 +1,5 @@
-import { elementCount } from '../core/tensor.js';
+import { ShapeError } from '../core/errors.js';
+import { elementCount, formatType } from '../core/tensor.js';
 import { expectEqual, expectFloat, expectRank, need, type OpDefinition } from './definition.js';
 
 /**
@@ -76,7 +77,7 @@ const gatherRows: OpDefinition<'gatherRows'> = {
     const [rows, index] = [need(table), need(ids)];
     expectRank('gatherRows', 'the table', rows, 2);
     expectRank('gatherRows', 'ids', index, 1);
-    expectEqual('gatherRows', 'type of ids', index.dtype === 'u32' ? 1 : 0, 1);
+    if (index.dtype !== 'u32') throw new ShapeError(`gatherRows: ids must be u32, got ${formatType(index)}`);
     return { dtype: 'f32', shape: [index.shape[0] ?? 0, rows.shape[1] ?? 0] };
   },
   reference([table, ids]) {

@@ -7,7 +7,9 @@ const reshape: OpDefinition<'reshape'> = {
   arity: 1,
   type([x], { shape }) {
     const input = need(x);
-    if (elementCount(shape) !== elementCount(input.shape)) throw new ShapeError(`reshape: ${formatType(input)} has not the elements of [${shape.join(', ')}]`);
+    const whole = shape.every((size) => Number.isSafeInteger(size) && size >= 1);
+    if (!whole || elementCount(shape) !== elementCount(input.shape))
+      throw new ShapeError(`reshape: ${formatType(input)} has not the elements of [${shape.join(', ')}]`);
     return { dtype: input.dtype, shape };
   },
   reference([x]) {
@@ -21,7 +23,7 @@ const narrow: OpDefinition<'narrow'> = {
   type([x], { start, length }) {
     const input = need(x);
     const rows = input.shape[0] ?? 0;
-    if (!(start >= 0 && length > 0 && start + length <= rows)) {
+    if (!(Number.isInteger(start) && Number.isInteger(length) && start >= 0 && length > 0 && start + length <= rows)) {
       throw new ShapeError(`narrow: rows ${start} to ${start + length} are not inside ${formatType(input)}`);
     }
     return { dtype: input.dtype, shape: [length, ...input.shape.slice(1)] };
