@@ -2,7 +2,7 @@ import { sameShape } from '../core/tensor.js';
 import type { OpName, OpParams } from '../ops/params.js';
 import { updatedInput } from '../ops/table.js';
 import type { Graph, GraphNode, NodeId } from './graph.js';
-import { verify } from './verify.js';
+import { storageOwner, verify } from './verify.js';
 
 /** What one rule did, or why it did not, at one place. */
 export interface RewriteEntry {
@@ -44,15 +44,16 @@ const swigluRule: Rule = {
   name: 'swiglu',
   apply(node, nodes, uses) {
     if (node.op !== 'binary' || node.params.fn !== 'mul') return undefined;
+    let blocked: string | undefined;
     for (const [gated, other] of pairs(node.inputs)) {
       const silu = nodes[gated];
       if (silu?.op !== 'unary' || silu.params.fn !== 'silu') continue;
-      const reason = keeps(gated, uses);
-      if (reason !== undefined) return reason;
-      if (!sameShape(silu.type.shape, nodes[other]?.type.shape ?? [])) return 'gate and up have different shapes';
-      return { op: 'swiglu', params: {}, inputs: [silu.inputs[0] ?? 0, other] };
+      const shapes = sameShape(silu.type.shape, nodes[other]?.type.shape ?? []) ? undefined : 'gate and up have different shapes';
+      const reason = keeps(gated, uses) ?? shapes;
+      if (reason === undefined) return { op: 'swiglu', params: {}, inputs: [silu.inputs[0] ?? 0, other] };
+      blocked ??= reason;
     }
-    return undefined;
+    return blocked;
   },
 };
 
@@ -117,13 +118,23 @@ function usesOf(graph: Graph): Uses {
 function applyRule(graph: Graph, rule: Rule, report: RewriteEntry[]): Graph {
   const uses = usesOf(graph);
   const nodes = graph.nodes.map((node) => {
-    const result = rule.apply(node, graph.nodes, uses);
-    if (result === undefined) return node;
+    const drafted = rule.apply(node, graph.nodes, uses);
+    if (drafted === undefined) return node;
+    const result = typeof drafted === 'object' && readsOverwritten(graph, node, drafted) ? 'a state that it reads is updated before' : drafted;
     const applied = typeof result !== 'string';
     report.push({ rule: rule.name, at: node.name, applied, reason: applied ? 'fused' : result });
     return applied ? ({ ...node, ...result } as GraphNode) : node;
   });
   return { nodes, outputs: graph.outputs };
+}
+
+/** Whether the fused node, which reads its inputs later than the node that vanishes did, would find a state updated in between. */
+function readsOverwritten(graph: Graph, node: GraphNode, draft: Draft): boolean {
+  const owners = new Set(draft.inputs.map((input) => storageOwner(graph, input)));
+  return graph.nodes.slice(0, node.id).some((update) => {
+    const updated = updatedInput(update.op);
+    return updated !== undefined && owners.has(update.inputs[updated] ?? -1);
+  });
 }
 
 /** Equal operations on equal inputs are computed once; leaves and updates of states are never merged. */
@@ -133,13 +144,18 @@ function mergeEqual(graph: Graph): Graph {
   const nodes = graph.nodes.map((node) => {
     const inputs = node.inputs.map((id) => canonical[id] ?? id);
     const mergeable = node.inputs.length > 0 && updatedInput(node.op) === undefined;
-    const key = JSON.stringify([node.op, node.params, inputs]);
+    const key = JSON.stringify([node.op, node.params, inputs], exactNumbers);
     const first = mergeable ? seen.get(key) : undefined;
     canonical.push(first ?? node.id);
     if (mergeable && first === undefined) seen.set(key, node.id);
     return { ...node, inputs } as GraphNode;
   });
   return { nodes, outputs: graph.outputs.map((output) => ({ ...output, node: canonical[output.node] ?? output.node })) };
+}
+
+/** JSON has one word for NaN and both infinities, and no -0. */
+function exactNumbers(_: string, value: unknown): unknown {
+  return typeof value === 'number' && (!Number.isFinite(value) || Object.is(value, -0)) ? `number ${Object.is(value, -0) ? '-0' : value}` : value;
 }
 
 /** Drops nodes that no output needs. Updates of states count as outputs: the next run reads them. */

@@ -1,5 +1,6 @@
+import { dtypes, isQuantized } from '../core/dtype.js';
 import { GraphError } from '../core/errors.js';
-import { formatType, sameShape } from '../core/tensor.js';
+import { elementCount, formatType, sameShape } from '../core/tensor.js';
 import type { OpName, OpParams } from '../ops/params.js';
 import { isLeaf, ops, updatedInput } from '../ops/table.js';
 import type { Graph, GraphNode, NodeId } from './graph.js';
@@ -10,13 +11,17 @@ export function verify(graph: Graph): void {
   graph.nodes.forEach((node, index) => {
     if (node.id !== index) throw new GraphError(`node ${index} calls itself ${node.id}`, index);
     verifyInputs(graph, node);
+    verifyType(node);
     if (node.op === 'input' || node.op === 'param' || node.op === 'state') {
       if (leafNames.has(node.params.name)) throw new GraphError(`two leaves are called "${node.params.name}"`, index);
       leafNames.add(node.params.name);
     }
   });
+  const outputNames = new Set<string>();
   for (const output of graph.outputs) {
     if (graph.nodes[output.node] === undefined) throw new GraphError(`output "${output.name}" names node ${output.node}, which does not exist`, output.node);
+    if (outputNames.has(output.name)) throw new GraphError(`two outputs are called "${output.name}"`, output.node);
+    outputNames.add(output.name);
   }
   verifyStates(graph);
 }
@@ -38,7 +43,18 @@ function verifyInputs(graph: Graph, node: GraphNode): void {
   }
 }
 
-/** A state has one newest version: an update takes the newest, and nobody reads an older one afterwards. */
+/** Sizes are whole numbers from 1: no kernel runs over nothing. Block types are for weights, whose rows are whole blocks. */
+function verifyType({ op, type, name, id }: GraphNode): void {
+  const { dtype, shape } = type;
+  if (!shape.every((size) => Number.isSafeInteger(size) && size >= 1) || !Number.isSafeInteger(elementCount(shape)))
+    throw new GraphError(`${name}: sizes must be whole numbers from 1, got ${formatType(type)}`, id);
+  if (!isQuantized(dtype)) return;
+  if (op !== 'param') throw new GraphError(`${name}: only a param can be of the block type ${dtype}, this is ${formatType(type)}`, id);
+  const { block } = dtypes[dtype];
+  if ((shape.at(-1) ?? 1) % block !== 0) throw new GraphError(`${name}: rows of ${formatType(type)} are not whole blocks of ${block}`, id);
+}
+
+/** A state has one newest version: an update takes the newest and reads nothing else of it, and nobody reads an older one afterwards, the caller neither. */
 function verifyStates(graph: Graph): void {
   const overwrittenBy = new Map<NodeId, NodeId>();
   for (const node of graph.nodes) {
@@ -51,12 +67,18 @@ function verifyStates(graph: Graph): void {
     if (updated === undefined) continue;
     const target = node.inputs[updated] ?? -1;
     if (stateLeaf(graph, target) === undefined) throw new GraphError(`${node.name} updates node ${target}, which is not a state`, node.id);
+    if (node.inputs.some((input, index) => index !== updated && storageOwner(graph, input) === target))
+      throw new GraphError(`${node.name} reads node ${target} while it updates it: no kernel can do both`, node.id);
     overwrittenBy.set(target, node.id);
+  }
+  for (const { name, node } of graph.outputs) {
+    const writer = overwrittenBy.get(storageOwner(graph, node));
+    if (writer !== undefined) throw new GraphError(`output "${name}" is node ${node}, which node ${writer} has overwritten: name its result instead`, node);
   }
 }
 
 /** The node whose storage a value is in, views followed: a state's version, not its leaf. */
-function storageOwner(graph: Graph, id: NodeId): NodeId {
+export function storageOwner(graph: Graph, id: NodeId): NodeId {
   const node = graph.nodes[id];
   return node !== undefined && (node.op === 'reshape' || node.op === 'narrow') ? storageOwner(graph, node.inputs[0] ?? id) : id;
 }
