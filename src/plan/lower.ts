@@ -1,7 +1,7 @@
-import { byteLengthOf } from '../core/dtype.js';
-import { GraphError } from '../core/errors.js';
+import { byteLengthOf, dtypes } from '../core/dtype.js';
+import { GraphError, UnsupportedError } from '../core/errors.js';
 import type { Step, ValueId } from '../core/step.js';
-import { byteLengthOfType, elementCount, type TensorType } from '../core/tensor.js';
+import { byteLengthOfType, elementCount, formatType, type TensorType } from '../core/tensor.js';
 import type { Graph, GraphNode } from '../graph/graph.js';
 import { stateLeaf } from '../graph/verify.js';
 import type { ComputeOp } from '../ops/params.js';
@@ -45,9 +45,37 @@ export function lower<Kernel>(graph: Graph, target: Target<Kernel>): Lowered<Ker
         return { id, type, shards: wholeTensor(type) };
       },
     };
-    steps.push(...lowerNode(node.op, node, values, target, context));
+    checkWeight(node, values);
+    const lowered = lowerNode(node.op, node, values, target, context);
+    checkShards(node, lowered, values);
+    steps.push(...lowered);
+  }
+  for (const { name, node } of graph.outputs) {
+    const value = values.get(node);
+    if (value?.storage === 'param' && isPacked(values.get(value.root)?.type ?? value.type))
+      throw new UnsupportedError(`output "${name}" is a weight, which is stored as the device likes: no run can give it back`);
   }
   return { steps, values };
+}
+
+/** Products and gathers read what the weight store has laid out. Of values that are not weights, only f32 matrices look the same. */
+function checkWeight(node: GraphNode, values: ReadonlyMap<ValueId, PlanValue>): void {
+  if (node.op !== 'linear' && node.op !== 'gatherRows') return;
+  const weight = values.get(node.inputs[node.op === 'linear' ? 1 : 0] ?? -1);
+  if (weight === undefined || weight.storage === 'param' || weight.type.dtype === 'f32') return;
+  throw new UnsupportedError(
+    `${node.name}: the weight ${weight.name} is ${formatType(weight.type)} and no param: only f32 can be computed or written before a run`,
+  );
+}
+
+/** A rule that knows nothing of shards would read the first one and leave the others out. */
+function checkShards<Kernel>(node: GraphNode, steps: readonly Step<Kernel>[], values: ReadonlyMap<ValueId, PlanValue>): void {
+  for (const id of node.inputs) {
+    const count = values.get(id)?.shards.length ?? 1;
+    const read = new Set(steps.flatMap((step) => step.args.filter((arg) => arg.value === id).map((arg) => arg.shard)));
+    if (count > 1 && read.size !== count)
+      throw new UnsupportedError(`${node.name}: ${node.op} cannot read a weight that this device holds in ${count} bindings`);
+  }
 }
 
 function lowerNode<Kernel>(
@@ -113,7 +141,9 @@ function wholeTensor(type: TensorType): readonly RowShard[] {
 function view(node: GraphNode, values: ReadonlyMap<ValueId, PlanValue>, firstRow: number): PlanValue {
   const base = values.get(node.inputs[0] ?? -1);
   if (base === undefined) throw new GraphError(`${node.name}: the base of the view is missing`, node.id);
-  if (base.shards.length > 1) throw new GraphError(`${node.name}: a weight in ${base.shards.length} shards cannot be viewed`, node.id);
+  if (base.shards.length > 1) throw new UnsupportedError(`${node.name}: a weight that this device holds in ${base.shards.length} bindings cannot be viewed`);
+  if (base.storage === 'param' && (dtypes[base.type.dtype].block > 1 || dtypes[base.type.dtype].bytes !== 4))
+    throw new UnsupportedError(`${node.name}: ${formatType(base.type)} is stored as the device likes and cannot be viewed: make the part a param of its own`);
   const byteOffset = base.byteOffset + byteLengthOf(base.type.dtype, firstRow * elementCount(base.type.shape.slice(1)));
   return { ...base, id: node.id, name: node.name, type: node.type, byteOffset, byteLength: byteLengthOfType(node.type), shards: wholeTensor(node.type) };
 }

@@ -52,13 +52,18 @@ export function planMemory<Kernel>(
   const intervals = liveness(steps, values, outputs);
   const groups = new Map<ValueId, Group>();
   for (const [id, interval] of intervals) {
-    groups.set(id, { members: [id], bytes: roundUp(Math.max(need(values, id).byteLength, 4), rules.alignment), ...interval, conflicts: new Set() });
+    groups.set(id, { members: [id], bytes: slotBytes(need(values, id), rules), ...interval, conflicts: new Set() });
   }
   const inPlace = mergeInPlace(steps, values, groups);
   if (rules.exclusiveBuffers) findConflicts(steps, rootOf, groups, inPlace);
   const { banks, slots } = place(new Set(groups.values()), values, rules, intervals);
-  const unsharedBytes = [...intervals.keys()].reduce((sum, id) => sum + roundUp(need(values, id).byteLength, rules.alignment), 0);
+  const unsharedBytes = [...intervals.keys()].reduce((sum, id) => sum + slotBytes(need(values, id), rules), 0);
   return { banks, slots, inPlace, unsharedBytes };
+}
+
+/** Bytes that a value's slot takes up. */
+export function slotBytes({ byteLength }: PlanValue, rules: MemoryRules): number {
+  return roundUp(Math.max(byteLength, 4), rules.alignment);
 }
 
 function need(values: ReadonlyMap<ValueId, PlanValue>, id: ValueId): PlanValue {
@@ -106,7 +111,7 @@ function mergeInPlace<Kernel>(steps: readonly Step<Kernel>[], values: ReadonlyMa
     const wholeRoot = source.byteOffset === 0 && source.byteLength === need(values, source.root).byteLength && target.root === target.id;
     const readOnce = step.args.filter((arg) => need(values, arg.value).root === source.root).length === 1;
     if (from === undefined || to === undefined || from === to || !wholeRoot || !readOnce) return;
-    if (from.death !== index || to.birth !== index || from.bytes !== to.bytes) return;
+    if (from.death !== index || to.birth !== index || source.byteLength !== target.byteLength) return;
     from.members.push(...to.members);
     from.death = to.death;
     for (const member of to.members) groups.set(member, from);
@@ -150,9 +155,10 @@ function place(
   const banks: { size: number; placed: Placed[] }[] = [];
   const slots = new Map<ValueId, Slot>();
   for (const group of [...groups].sort((a, b) => b.bytes - a.bytes || a.birth - b.birth)) {
-    if (group.bytes > Math.min(rules.maxBindingBytes, rules.maxBankBytes)) {
+    const limit = Math.min(rules.maxBindingBytes, rules.maxBankBytes);
+    if (group.bytes > limit) {
       const name = values.get(group.members[0] ?? -1)?.name ?? '';
-      throw new UnsupportedError(`${name} needs ${group.bytes} bytes, one binding of this device holds ${rules.maxBindingBytes}: use fewer rows at a time`);
+      throw new UnsupportedError(`${name} needs ${group.bytes} bytes, one binding of this device holds ${limit}: use fewer rows at a time`);
     }
     const candidates = banks.map((bank, index) => ({ index, offset: lowestOffset(bank.placed, group), bank }));
     const legal = candidates.filter(

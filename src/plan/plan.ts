@@ -1,4 +1,4 @@
-import { PlanError } from '../core/errors.js';
+import { PlanError, UnsupportedError } from '../core/errors.js';
 import type { Step, ValueId } from '../core/step.js';
 import { roundUp } from '../core/tensor.js';
 import type { Graph } from '../graph/graph.js';
@@ -31,11 +31,31 @@ function planStep<Kernel>(
   memory: MemoryPlan,
   target: Target<Kernel>,
 ): PlannedStep<Kernel> {
-  const args = step.args.map((arg): PlannedArg => ({ value: arg.value, access: arg.access, location: locate(arg.value, arg.shard, values, memory, target) }));
+  const args = step.args.map((arg): PlannedArg => {
+    const location = locate(arg.value, arg.shard, values, memory, target);
+    checkBinding(step.label, values.get(arg.value), location, target);
+    return { value: arg.value, access: arg.access, location };
+  });
   if (consumes === undefined || step.inPlace === undefined) return { label: step.label, node: step.node, kernel: step.kernel, args };
   const { input, output, kernel } = step.inPlace;
   const merged = args.map((arg, index) => (index === output ? { ...arg, access: 'readwrite' as const } : arg)).filter((_, index) => index !== input);
   return { label: step.label, node: step.node, kernel, args: merged, consumes };
+}
+
+/** Requests that no plan can serve on this device; the validator would call them defects. */
+function checkBinding<Kernel>(label: string, value: PlanValue | undefined, location: Location, { memory }: Target<Kernel>): void {
+  const name = value?.name ?? label;
+  if (location.byteLength > memory.maxBindingBytes) {
+    throw new UnsupportedError(
+      `${name} needs ${location.byteLength} bytes, one binding of this device holds ${memory.maxBindingBytes}: use a shorter context or fewer rows`,
+    );
+  }
+  if ((value?.byteOffset ?? 0) % memory.alignment !== 0) {
+    const wanted = `this device reads from multiples of ${memory.alignment}`;
+    throw new UnsupportedError(
+      `${label}: the view ${name} begins at byte ${value?.byteOffset} of its tensor, ${wanted}: narrow to another row, or make the part a tensor of its own`,
+    );
+  }
 }
 
 /** Where a value, or one shard of a weight, lies. */

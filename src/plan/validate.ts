@@ -35,6 +35,8 @@ function checkLegality<Kernel>(plan: ExecutionPlan<Kernel>, step: PlannedStep<Ke
   if (step.args.length > rules.maxBindings) fail(`${step.args.length} bindings, the device allows ${rules.maxBindings}`);
   for (const { location, value } of step.args) {
     if (location.offset % rules.alignment !== 0) fail(`value ${value} starts at byte ${location.offset}, not a multiple of ${rules.alignment}`);
+    if (location.storage === 'arena' && !(location.offset + location.byteLength <= (plan.memory.banks[location.bank] ?? 0)))
+      fail(`value ${value} ends at byte ${location.offset + location.byteLength} of bank ${location.bank}, past its end`);
     if (location.byteLength > rules.maxBindingBytes) fail(`value ${value} binds ${location.byteLength} bytes, the device allows ${rules.maxBindingBytes}`);
   }
   if (dispatch !== undefined) {
@@ -43,12 +45,12 @@ function checkLegality<Kernel>(plan: ExecutionPlan<Kernel>, step: PlannedStep<Ke
     const declared = step.args.map((arg) => (arg.access === 'read' ? 'read' : 'read_write'));
     if (declared.join() !== bindings.join()) fail(`arguments are (${declared.join(', ')}), the kernel declares (${bindings.join(', ')})`);
   }
-  if (!rules.exclusiveBuffers) return;
   step.args.forEach((a, i) => {
     for (const b of step.args.slice(i + 1)) {
-      if (bufferOf(a.location) !== bufferOf(b.location)) continue;
-      if ((a.access === 'read') !== (b.access === 'read')) fail(`values ${a.value} and ${b.value} share a buffer, one is read and one is written`);
-      if (a.access !== 'read' && overlaps(a.location, b.location)) fail(`writable values ${a.value} and ${b.value} overlap`);
+      if (bufferOf(a.location) !== bufferOf(b.location) || (a.access === 'read' && b.access === 'read')) continue;
+      if (rules.exclusiveBuffers && (a.access === 'read' || b.access === 'read'))
+        fail(`values ${a.value} and ${b.value} share a buffer, one is read and one is written`);
+      if (overlaps(a.location, b.location)) fail(`values ${a.value} and ${b.value} overlap, and one of them is written`);
     }
   });
 }
@@ -90,9 +92,18 @@ class Memory<Kernel> {
 
   expectOutput(value: ValueId, name: string): void {
     const planned = this.#plan.values.get(value);
-    const slot = this.#plan.memory.slots.get(planned?.root ?? -1);
-    if (planned === undefined || planned.storage !== 'arena' || slot === undefined) return;
-    const location: Location = { storage: 'arena', owner: planned.root, shard: 0, bank: slot.bank, offset: slot.offset, byteLength: slot.byteLength };
+    if (planned === undefined) throw new PlanError(`output "${name}" is value ${value}, which is not in the plan`);
+    const slot = this.#plan.memory.slots.get(planned.root);
+    if (planned.storage === 'arena' && slot === undefined) throw new PlanError(`output "${name}" has no slot: no step writes it`);
+    const { bank, offset } = slot ?? { bank: -1, offset: 0 };
+    const location: Location = {
+      storage: planned.storage,
+      owner: planned.root,
+      shard: 0,
+      bank,
+      offset: offset + planned.byteOffset,
+      byteLength: planned.byteLength,
+    };
     if (!this.#holds(value, location)) throw new PlanError(`output "${name}" is overwritten before the end`);
   }
 
