@@ -8,11 +8,16 @@ import type { Backend, Region, Storage } from './backend.js';
 export async function allocateBanks(backend: Backend, plans: readonly ExecutionPlan<unknown>[]): Promise<readonly Storage[]> {
   const count = Math.max(0, ...plans.map((plan) => plan.memory.banks.length));
   const banks: Storage[] = [];
-  for (let index = 0; index < count; index++) {
-    const bytes = Math.max(4, ...plans.map((plan) => plan.memory.banks[index] ?? 0));
-    banks.push(await backend.allocate(`arena bank ${index}`, bytes, 'arena'));
+  try {
+    for (let index = 0; index < count; index++) {
+      const bytes = Math.max(4, ...plans.map((plan) => plan.memory.banks[index] ?? 0));
+      banks.push(await backend.allocate(`arena bank ${index}`, bytes, 'arena'));
+    }
+    return banks;
+  } catch (error) {
+    for (const bank of banks) bank.free();
+    throw error;
   }
-  return banks;
 }
 
 /** Where a value of the arena lies. */
@@ -72,8 +77,10 @@ export class Arena {
 
   /** Sets how many of a value's bytes are data, for a run that fills it in part; at most its planned bytes. */
   setActualLen(id: ValueId, byteLength: number): void {
-    const planned = this.#find(id)?.byteLength ?? 0;
-    if (!(byteLength >= 0 && byteLength <= planned)) throw new ArgumentError('byteLength', `value ${id} has room for ${planned} bytes, got ${byteLength}`);
+    const planned = this.#find(id)?.byteLength;
+    if (planned === undefined) throw new ArgumentError('id', `value ${id} is not in the arena: ask has() first`);
+    if (!(Number.isInteger(byteLength) && byteLength >= 0 && byteLength <= planned))
+      throw new ArgumentError('byteLength', `value ${id} has room for ${planned} bytes, got ${byteLength}`);
     this.#actualBytes.set(id, byteLength);
   }
 

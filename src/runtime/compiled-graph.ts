@@ -5,6 +5,7 @@ import { type RewriteEntry, rewrite } from '../graph/rewrite.js';
 import type { ExecutionPlan } from '../plan/execution-plan.js';
 import { Arena, allocateBanks } from './arena.js';
 import type { Backend, Executable, Region, RegionWrite, StepTiming, Storage } from './backend.js';
+import { checkIds, idRanges } from './id-ranges.js';
 import { TensorStore } from './tensors.js';
 
 /** Values of a tensor: numbers of its type (f32, i32, u32), or raw bytes in ggml's layout for every type. */
@@ -29,6 +30,7 @@ export class CompiledGraph {
   readonly #constants: ReadonlyMap<number, Storage>;
   readonly #ownsTensors: boolean;
   readonly #unset: Set<string>;
+  readonly #ids: ReturnType<typeof idRanges>;
   #disposed = false;
 
   private constructor(parts: {
@@ -51,6 +53,7 @@ export class CompiledGraph {
     this.#constants = parts.constants;
     this.#ownsTensors = parts.ownsTensors;
     this.#unset = parts.unset;
+    this.#ids = idRanges(parts.plan.graph);
   }
 
   /** Rewrites, plans, allocates and compiles. States begin as zeros; weights must be set before the first run. */
@@ -79,16 +82,16 @@ export class CompiledGraph {
   /** Sets a weight; packed types as bytes in ggml's layout. */
   async setParam(name: string, data: TensorData): Promise<void> {
     this.#check();
-    this.#leaf(name, 'param');
-    await this.tensors.write(name, bytesOf(data));
+    await this.tensors.write(name, checkedBytes('data', this.#leaf(name, 'param'), name, data));
     this.#unset.delete(name);
   }
 
   /** Sets a state, which runs may update afterwards. */
   async setState(name: string, data: TensorData): Promise<void> {
     this.#check();
-    this.#leaf(name, 'state');
-    await this.tensors.write(name, bytesOf(data));
+    const bytes = checkedBytes('data', this.#leaf(name, 'state'), name, data);
+    checkIds(name, this.#ids.get(name), bytes);
+    await this.tensors.write(name, bytes);
   }
 
   /** Reads a state's bytes. */
@@ -103,7 +106,7 @@ export class CompiledGraph {
   /** Runs the graph once: inputs by name (those left out keep their last value), outputs by name. */
   async run(inputs: Readonly<Record<string, TensorData>> = {}): Promise<ReadonlyMap<string, Float32Array | Uint32Array | Int32Array>> {
     this.#check();
-    const missing = [...this.#unset].filter((name) => !(name in inputs));
+    const missing = [...this.#unset].filter((name) => !Object.hasOwn(inputs, name));
     if (missing.length > 0)
       throw new ArgumentError('inputs', `no value yet for ${missing.map((name) => `"${name}"`).join(', ')}: pass inputs to run, set weights by setParam`);
     const writes = Object.entries(inputs).map(([name, data]) => this.#inputWrite(name, data));
@@ -145,10 +148,8 @@ export class CompiledGraph {
 
   #inputWrite(name: string, data: TensorData): RegionWrite {
     const node = this.#leaf(name, 'input');
-    const bytes = bytesOf(data);
-    const wanted = byteLengthOfType(node.type);
-    if (bytes.byteLength !== wanted)
-      throw new ArgumentError('inputs', `"${name}" is ${formatType(node.type)} and takes ${wanted} bytes, got ${bytes.byteLength}`);
+    const bytes = checkedBytes('inputs', node, name, data);
+    checkIds(name, this.#ids.get(name), bytes);
     const region = this.arena.region(node.id);
     this.#unset.delete(name);
     return { storage: region.storage, offset: region.offset, bytes: padded(bytes) };
@@ -157,7 +158,8 @@ export class CompiledGraph {
   #outputRegion(id: number): Region {
     if (this.arena.has(id)) return this.arena.region(id);
     const value = this.plan.values.get(id);
-    const storage = this.tensors.get(this.plan.values.get(value?.root ?? id)?.name ?? '')?.shards[0]?.storage ?? this.#constants.get(value?.root ?? id);
+    const root = value && this.plan.values.get(value.root);
+    const storage = root?.storage === 'constant' ? this.#constants.get(root.id) : this.tensors.get(root?.name ?? '')?.shards[0]?.storage;
     if (value === undefined || storage === undefined) throw new ArgumentError('outputs', `output node ${id} has no storage`);
     return { storage, offset: value.byteOffset, byteLength: Math.ceil(value.byteLength / 4) * 4 };
   }
@@ -182,6 +184,17 @@ export class CompiledGraph {
 
 function bytesOf(data: TensorData): Uint8Array {
   return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+}
+
+/** The bytes of a value for a leaf; raw bytes are taken for any type, numbers for theirs. */
+function checkedBytes(argument: string, { type }: GraphNode, name: string, data: TensorData): Uint8Array {
+  const given = data instanceof Float32Array ? 'f32' : data instanceof Int32Array ? 'i32' : data instanceof Uint32Array ? 'u32' : undefined;
+  if (given !== undefined && given !== type.dtype)
+    throw new ArgumentError(argument, `"${name}" is ${formatType(type)}, got ${given} values: convert them, or pass the bytes as a Uint8Array`);
+  const bytes = bytesOf(data);
+  const wanted = byteLengthOfType(type);
+  if (bytes.byteLength !== wanted) throw new ArgumentError(argument, `"${name}" is ${formatType(type)} and takes ${wanted} bytes, got ${bytes.byteLength}`);
+  return bytes;
 }
 
 function padded(bytes: Uint8Array): Uint8Array {
@@ -209,14 +222,19 @@ async function allocateLeaves(graph: Graph, tensors: TensorStore): Promise<Set<s
 /** The constants of a graph, by node. */
 export async function uploadConstants(graph: Graph, backend: Backend): Promise<ReadonlyMap<number, Storage>> {
   const constants = new Map<number, Storage>();
-  for (const node of graph.nodes) {
-    if (node.op !== 'constant') continue;
-    const bytes = constantBytes(node.type, node.params.values);
-    const storage = await backend.allocate(node.name, Math.max(4, bytes.byteLength), 'constants');
-    await backend.write(storage, 0, bytes);
-    constants.set(node.id, storage);
+  try {
+    for (const node of graph.nodes) {
+      if (node.op !== 'constant') continue;
+      const bytes = constantBytes(node.type, node.params.values);
+      const storage = await backend.allocate(node.name, Math.max(4, bytes.byteLength), 'constants');
+      constants.set(node.id, storage);
+      await backend.write(storage, 0, bytes);
+    }
+    return constants;
+  } catch (error) {
+    for (const storage of constants.values()) storage.free();
+    throw error;
   }
-  return constants;
 }
 
 function constantBytes(type: TensorType, values: readonly number[]): Uint8Array {

@@ -1,4 +1,4 @@
-import { DeviceError } from '../core/errors.js';
+import { ArgumentError, DeviceError, DisposedError } from '../core/errors.js';
 import type { MemoryClass, MemoryLedger } from '../core/memory.js';
 import { CpuDevice, type CpuExecutable } from '../cpu/executor.js';
 import type { CpuKernel } from '../cpu/kernel.js';
@@ -17,6 +17,7 @@ class CpuStorage implements Storage {
   readonly label: string;
   readonly byteLength: number;
   readonly memoryClass: MemoryClass;
+  #freed = false;
 
   constructor(allocation: CpuAllocation, byteLength: number) {
     this.allocation = allocation;
@@ -26,13 +27,27 @@ class CpuStorage implements Storage {
   }
 
   free(): void {
+    this.#freed = true;
     this.allocation.free();
+  }
+
+  get freed(): boolean {
+    return this.#freed;
   }
 }
 
-function addressOf(storage: Storage): number {
-  if (storage instanceof CpuStorage) return storage.allocation.offset;
-  throw new DeviceError('E_DEVICE', `"${storage.label}" is not memory of the CPU backend`);
+function allocationOf(storage: Storage): CpuAllocation {
+  if (!(storage instanceof CpuStorage)) throw new DeviceError('E_DEVICE', `"${storage.label}" is not memory of the CPU backend`);
+  if (storage.freed) throw new DisposedError(`"${storage.label}"`);
+  return storage.allocation;
+}
+
+/** Address of bytes [offset, offset + byteLength) of a storage. One linear memory holds them all: what is past one storage's end is another's. */
+function addressOf(storage: Storage, offset: number, byteLength: number): number {
+  const allocation = allocationOf(storage);
+  if (!(offset >= 0 && byteLength >= 0 && offset + byteLength <= allocation.size))
+    throw new ArgumentError('offset', `"${storage.label}" has ${storage.byteLength} bytes, got ${byteLength} bytes at ${offset}`);
+  return allocation.offset + offset;
 }
 
 export interface CpuBackendOptions {
@@ -68,11 +83,14 @@ export class CpuBackend implements Backend {
           kernel: step.kernel,
           args: step.args.map(({ location }) => {
             const storage = location.storage === 'arena' ? bindings.bank(location.bank) : bindings.leaf(location.owner, location.shard);
-            return { offset: addressOf(storage) + location.offset, byteLength: location.byteLength };
+            return { offset: addressOf(storage, location.offset, location.byteLength), byteLength: location.byteLength };
           }),
         }));
         const labels = plan.steps.map((step) => step.label);
-        return new CpuGraphExecutable(this.#device, await this.#device.prepare(steps), labels);
+        const storages = plan.steps.flatMap((step) =>
+          step.args.map(({ location }) => (location.storage === 'arena' ? bindings.bank(location.bank) : bindings.leaf(location.owner, location.shard))),
+        );
+        return new CpuGraphExecutable(this.#device, await this.#device.prepare(steps), labels, [...new Set(storages)]);
       },
     };
   }
@@ -82,11 +100,11 @@ export class CpuBackend implements Backend {
   }
 
   async write(storage: Storage, offset: number, bytes: Uint8Array): Promise<void> {
-    this.#device.write(addressOf(storage) + offset, bytes);
+    this.#device.write(addressOf(storage, offset, bytes.byteLength), bytes);
   }
 
   async read({ storage, offset, byteLength }: Region): Promise<Uint8Array> {
-    return this.#device.read(addressOf(storage) + offset, byteLength);
+    return this.#device.read(addressOf(storage, offset, byteLength), byteLength);
   }
 
   async idle(): Promise<void> {}
@@ -108,11 +126,13 @@ class CpuGraphExecutable implements Executable {
   readonly #device: CpuDevice;
   readonly #executable: CpuExecutable;
   readonly #labels: readonly string[];
+  readonly #storages: readonly Storage[];
 
-  constructor(device: CpuDevice, executable: CpuExecutable, labels: readonly string[]) {
+  constructor(device: CpuDevice, executable: CpuExecutable, labels: readonly string[], storages: readonly Storage[]) {
     this.#device = device;
     this.#executable = executable;
     this.#labels = labels;
+    this.#storages = storages;
   }
 
   get stepCount(): number {
@@ -122,17 +142,24 @@ class CpuGraphExecutable implements Executable {
   /** The steps block the thread; a turn of the event loop comes before them, so that signals and timers are served between runs. */
   async run(writes: readonly RegionWrite[] = [], reads: readonly Region[] = []): Promise<readonly Uint8Array[]> {
     await yieldToEventLoop();
-    for (const { storage, offset, bytes } of writes) this.#device.write(addressOf(storage) + offset, bytes);
+    this.#checkStorages();
+    for (const { storage, offset, bytes } of writes) this.#device.write(addressOf(storage, offset, bytes.byteLength), bytes);
     this.#executable.run();
-    return reads.map(({ storage, offset, byteLength }) => this.#device.read(addressOf(storage) + offset, byteLength));
+    return reads.map(({ storage, offset, byteLength }) => this.#device.read(addressOf(storage, offset, byteLength), byteLength));
   }
 
   async profile(): Promise<readonly StepTiming[]> {
+    this.#checkStorages();
     let startNs = 0;
     return this.#executable.profile().map((ms, index) => {
       const timing = { label: this.#labels[index] ?? '', startNs, ns: ms * 1e6 };
       startNs += timing.ns;
       return timing;
     });
+  }
+
+  /** Steps would write into memory that has another owner by now. */
+  #checkStorages(): void {
+    for (const storage of this.#storages) allocationOf(storage);
   }
 }

@@ -52,9 +52,13 @@ export class GpuBackend implements Backend {
   readonly #readback: ReadbackRing;
 
   /** The backend owns the device: `dispose()` ends both. */
-  constructor(gpu: GpuDevice, reason: string = gpu.reason) {
+  readonly #owned: boolean;
+
+  /** `owned`: whether `dispose()` ends the device too, which is the caller's otherwise. */
+  constructor(gpu: GpuDevice, options: { readonly reason?: string; readonly owned?: boolean } = {}) {
     this.gpu = gpu;
-    this.reason = reason;
+    this.reason = options.reason ?? gpu.reason;
+    this.#owned = options.owned ?? true;
     this.#target = gpuTarget(gpu.capabilities);
     this.#readback = gpu.createReadback();
   }
@@ -114,7 +118,7 @@ export class GpuBackend implements Backend {
 
   dispose(): void {
     this.#readback.dispose();
-    this.gpu.dispose();
+    if (this.#owned) this.gpu.dispose();
   }
 }
 

@@ -18,7 +18,7 @@ export interface BackendOptions extends Pick<GpuDeviceOptions, 'adapter' | 'powe
  */
 export async function openBackend(options: BackendOptions = {}): Promise<Backend> {
   const { device = 'auto', budgetBytes, ...query } = options;
-  if (device instanceof GpuDevice) return new GpuBackend(device);
+  if (device instanceof GpuDevice) return new GpuBackend(device, { owned: false });
   if (typeof device === 'object')
     return new GpuBackend(await GpuDevice.request({ device, ...budget(budgetBytes), ...(query.mask ? { mask: query.mask } : {}) }));
   switch (device) {

@@ -35,11 +35,17 @@ export class TensorStore {
   /** Makes room for a tensor; asking again for one that is there with the same type is no error. Packed matrices are split by rows where the backend wants it. */
   async allocate(name: string, type: TensorType, memoryClass: MemoryClass): Promise<StoredTensor> {
     const known = this.#tensors.get(name);
-    if (known !== undefined) {
-      if (known.type.dtype === type.dtype && sameShape(known.type.shape, type.shape)) return known;
-      throw new ArgumentError('type', `"${name}" is ${formatType(known.type)} already, it cannot be ${formatType(type)} as well`);
-    }
     const packed = memoryClass === 'weights' && isPacked(type);
+    if (known !== undefined) {
+      if (known.type.dtype !== type.dtype || !sameShape(known.type.shape, type.shape))
+        throw new ArgumentError('type', `"${name}" is ${formatType(known.type)} already, it cannot be ${formatType(type)} as well`);
+      if (isStoredPacked(known) !== packed)
+        throw new ArgumentError(
+          'memoryClass',
+          `"${name}" is stored ${packed ? 'as it comes' : 'packed, as a weight'}: one tensor cannot be a weight and a state`,
+        );
+      return known;
+    }
     const rows = packed ? this.#backend.weights.shards(type) : [{ start: 0, rows: type.shape[0] ?? 1 }];
     const shards: StoredShard[] = [];
     for (const [index, shard] of rows.entries()) {
@@ -63,8 +69,7 @@ export class TensorStore {
   writer(name: string): TensorWriter {
     const tensor = this.#tensors.get(name);
     if (tensor === undefined) throw new ArgumentError('name', `there is no tensor "${name}" here: allocate it first`);
-    const packed = tensor.shards.some((shard) => shard.storage.memoryClass === 'weights') && isPacked(tensor.type);
-    return packed ? new PackedWriter(this.#backend, tensor) : new PlainWriter(this.#backend, tensor);
+    return isStoredPacked(tensor) ? new PackedWriter(this.#backend, tensor) : new PlainWriter(this.#backend, tensor);
   }
 
   /** The storages that a plan's leaves are in, with `banks` for the rest. `constants` are the plan's own. */
@@ -88,6 +93,10 @@ export class TensorStore {
   dispose(): void {
     for (const name of [...this.#tensors.keys()]) this.free(name);
   }
+}
+
+function isStoredPacked({ type, shards }: StoredTensor): boolean {
+  return isPacked(type) && shards.some((shard) => shard.storage.memoryClass === 'weights');
 }
 
 function present(storage: Storage | undefined, what: string): Storage {
