@@ -17,6 +17,7 @@ export interface GenerationChunk {
 export interface Timings {
   /** From the call to the first token. */
   readonly promptMs: number;
+  /** Prompt tokens that were fed: none where the generation ended before. */
   readonly promptTokens: number;
   /** From the first token to the last. */
   readonly generationMs: number;
@@ -66,12 +67,12 @@ export class Generation implements AsyncIterable<GenerationChunk> {
   constructor(plan: GenerationPlan) {
     this.#plan = plan;
     this.result = this.#run();
+    // An error reaches the caller through `result` or the iteration, whenever he turns to either: until then it must not end the process.
+    this.result.catch(() => undefined);
   }
 
   /** The pieces from the first one on; every iterator of one generation shares them. */
   async *[Symbol.asyncIterator](): AsyncGenerator<GenerationChunk, void, void> {
-    // An error reaches the caller through the iteration: `result` may then reject unheard.
-    this.result.catch(() => undefined);
     try {
       for (let chunk = await this.#queue.next(); chunk !== undefined; chunk = await this.#queue.next()) yield chunk;
       await this.result;
@@ -126,10 +127,11 @@ export class Generation implements AsyncIterable<GenerationChunk> {
       if (decoder.position + input.length > decoder.options.contextLength) return yield { end: 'context' };
       const token = await choose(input, signal).catch(abortedAsUndefined);
       if (token === undefined) return yield { end: 'aborted' };
-      this.#lastToken = performance.now();
-      if (input === prompt) this.#firstToken = this.#lastToken;
+      const now = performance.now();
+      if (input === prompt) this.#firstToken = this.#lastToken = now;
       if (this.#plan.endTokens.has(token)) return yield { end: 'eos' };
       if (this.#plan.stopTokens.has(token)) return yield { end: 'stop' };
+      this.#lastToken = now;
       this.#tokens.push(token);
       yield { token };
       input = [token];
@@ -140,7 +142,7 @@ export class Generation implements AsyncIterable<GenerationChunk> {
     const generatedTokens = this.#tokens.length;
     const promptMs = this.#firstToken === 0 ? performance.now() - this.#started : this.#firstToken - this.#started;
     const generationMs = this.#lastToken - this.#firstToken;
-    const promptTokens = this.#plan.prompt.length;
+    const promptTokens = this.#firstToken === 0 ? 0 : this.#plan.prompt.length;
     return {
       promptMs,
       promptTokens,
@@ -200,7 +202,7 @@ class ChunkQueue {
   }
 }
 
-/** Throws `ContextError` unless the prompt leaves room for one token. */
+/** Throws `ContextError` unless the prompt fits: a full context still gives the one token that follows it. */
 export function assertPromptFits(tokens: number, contextLength: number): void {
   if (tokens <= contextLength) return;
   throw new ContextError(`the prompt has ${tokens} tokens, the context ${contextLength}: shorten the prompt or load the model with a longer context`, {

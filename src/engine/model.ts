@@ -76,10 +76,12 @@ export class Model {
     const ids = this.encodePrompt(prompt);
     assertPromptFits(ids.length, this.contextLength);
     const maxTokens = options.maxTokens ?? Number.POSITIVE_INFINITY;
-    if (!(maxTokens >= 0)) throw new ArgumentError('maxTokens', `maxTokens must be 0 or more, got ${maxTokens}`);
+    if (!(maxTokens === Number.POSITIVE_INFINITY || Number.isInteger(maxTokens)) || maxTokens < 0)
+      throw new ArgumentError('maxTokens', `maxTokens must be a whole number from 0, got ${maxTokens}`);
     const stops = typeof options.stop === 'string' ? [options.stop] : (options.stop ?? []);
     if (stops.includes('')) throw new ArgumentError('stop', 'an empty stop string would stop everything: leave it out');
     const sampling = resolveSampling(options);
+    const text = this.tokenizer.createDecoder({ after: ids.at(-1) ?? 0 });
     this.#decoder.rewind(0);
     this.#busy = true;
     return new Generation({
@@ -90,7 +92,7 @@ export class Model {
       stops,
       stopTokens: new Set(options.stopTokens),
       endTokens: new Set(this.tokenizer.eogIds),
-      text: this.tokenizer.createDecoder({ ...(ids.length > 0 ? { after: ids.at(-1) ?? 0 } : {}) }),
+      text,
       signal: options.signal,
       onEnd: () => {
         this.#busy = false;
@@ -101,6 +103,9 @@ export class Model {
   /** The ids that `generate` would feed for a prompt. An empty one becomes BOS alone. */
   encodePrompt(prompt: Prompt): readonly number[] {
     const ids = typeof prompt === 'string' ? this.tokenizer.encode(prompt, { bos: 'auto' }) : prompt;
+    const { vocabulary } = this.config;
+    const bad = ids.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabulary);
+    if (bad !== undefined) throw new ArgumentError('prompt', `token ids go from 0 to ${vocabulary - 1}, got ${bad}`);
     if (ids.length > 0) return ids;
     if (this.tokenizer.bosId === undefined)
       throw new ArgumentError('prompt', 'the prompt is empty and the model has no BOS token to begin with: give a prompt');
@@ -124,6 +129,7 @@ export class Model {
   /** Device time of each step of one decode run, after a prompt of one token. */
   async profile(): Promise<readonly StepTiming[]> {
     this.#check();
+    if (this.#busy) throw new BusyError('a generation is running on this model: await or cancel it first');
     this.#decoder.rewind(0);
     return this.#decoder.profile(this.tokenizer.bosId ?? 0);
   }

@@ -128,8 +128,9 @@ export class Sampler {
 
   /** What temperature, top-k, top-p and min-p leave, most likely first where they had to sort. */
   #filter(logits: Float32Array): Candidate[] {
-    const { temperature, topK, topP, minP } = this.#options;
-    let kept = topK > 0 && topK < logits.length ? largest(logits, topK, temperature) : allFinite(logits, temperature);
+    const { topK, topP, minP } = this.#options;
+    const temper = tempering(logits, this.#options.temperature);
+    let kept = topK > 0 && topK < logits.length ? largest(logits, topK, temper) : allFinite(logits, temper);
     if (topP < 1) kept = nucleus(kept, topP);
     if (minP > 0) {
       const threshold = kept.reduce((max, { logit }) => Math.max(max, logit), Number.NEGATIVE_INFINITY) + Math.log(minP);
@@ -164,22 +165,28 @@ function mostLikely(logits: Float32Array): Candidate {
   return { token, logit: logits[token] ?? Number.NaN };
 }
 
-function allFinite(logits: Float32Array, temperature: number): Candidate[] {
+/** Logits over the temperature, from the largest one down: a temperature next to 0 then leaves the largest at 0 rather than at infinity. */
+function tempering(logits: Float32Array, temperature: number): (logit: number) => number {
+  const max = mostLikely(logits).logit;
+  return (logit) => (logit === max ? 0 : (logit - max) / temperature);
+}
+
+function allFinite(logits: Float32Array, temper: (logit: number) => number): Candidate[] {
   const kept: Candidate[] = [];
   for (let token = 0; token < logits.length; token++) {
-    const logit = (logits[token] ?? Number.NaN) / temperature;
+    const logit = temper(logits[token] ?? Number.NaN);
     if (logit > Number.NEGATIVE_INFINITY) kept.push({ token, logit });
   }
   return kept;
 }
 
 /** The k largest, most likely first; equal logits favour the lower token. */
-function largest(logits: Float32Array, k: number, temperature: number): Candidate[] {
+function largest(logits: Float32Array, k: number, temper: (logit: number) => number): Candidate[] {
   const kept: Candidate[] = [];
   let threshold = Number.NEGATIVE_INFINITY;
   const compare = (a: Candidate, b: Candidate): number => b.logit - a.logit || a.token - b.token;
   for (let token = 0; token < logits.length; token++) {
-    const logit = (logits[token] ?? Number.NaN) / temperature;
+    const logit = temper(logits[token] ?? Number.NaN);
     if (!(logit > threshold)) continue;
     kept.push({ token, logit });
     // Sorting every k arrivals keeps the cost at about log k a token that passes the threshold.

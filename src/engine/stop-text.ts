@@ -11,9 +11,9 @@ export class StopText {
   /** Text that is certain to be no part of a stop string, and whether one was found: then the text ends before it. */
   push(text: string): { text: string; stopped: boolean } {
     this.#held += text;
-    const found = this.#stops.map((stop) => this.#held.indexOf(stop)).filter((index) => index >= 0);
-    if (found.length > 0) {
-      const before = this.#held.slice(0, Math.min(...found));
+    const start = this.#firstStop();
+    if (start !== undefined) {
+      const before = this.#held.slice(0, start);
       this.#held = '';
       return { text: before, stopped: true };
     }
@@ -28,6 +28,17 @@ export class StopText {
     const rest = this.#held;
     this.#held = '';
     return rest;
+  }
+
+  /** Where the stop string begins that ends first, the longest of those that end there: so the pieces in which text comes make no difference. */
+  #firstStop(): number | undefined {
+    let first: { start: number; end: number } | undefined;
+    for (const stop of this.#stops) {
+      const start = this.#held.indexOf(stop);
+      const end = start + stop.length;
+      if (start >= 0 && (first === undefined || end < first.end || (end === first.end && start < first.start))) first = { start, end };
+    }
+    return first?.start;
   }
 
   /** Length of the longest end of the held text that begins a stop string. */

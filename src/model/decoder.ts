@@ -41,6 +41,8 @@ export class Decoder {
   readonly #runs: readonly Run[];
   readonly #report: readonly RewriteEntry[];
   #position = 0;
+  /** Whether the session on the device stands where `#position` does, with a chosen token to go on from. */
+  #canContinue = false;
   #running = false;
   #disposed = false;
 
@@ -122,7 +124,9 @@ export class Decoder {
 
   /** Forgets the cache's tokens from `position` on. */
   rewind(position = 0): void {
-    if (!(position >= 0 && position <= this.#position)) throw new ArgumentError('position', `the cache holds ${this.#position} tokens, got ${position}`);
+    if (!(Number.isInteger(position) && position >= 0 && position <= this.#position))
+      throw new ArgumentError('position', `the cache holds ${this.#position} tokens, got ${position}`);
+    if (position !== this.#position) this.#canContinue = false;
     this.#position = position;
   }
 
@@ -145,6 +149,8 @@ export class Decoder {
   async continueGreedy(): Promise<number> {
     const [bytes] = await this.#exclusive(async () => {
       this.#checkRoom(1);
+      if (!this.#canContinue)
+        throw new ArgumentError('decoder', 'there is no chosen token to go on from: call nextToken first, and again after rewind, evaluate and profile');
       const run = this.#runFor(1);
       const executable = await this.#executable(run);
       const results = executable.run([], [this.#sessionRegion()]);
@@ -159,6 +165,7 @@ export class Decoder {
     this.#checkIds(ids);
     return this.#exclusive(async () => {
       this.#checkRoom(ids.length);
+      this.#canContinue = false;
       const { vocabulary } = this.config;
       const logits = new Float32Array(ids.length * vocabulary);
       const rows = Math.min(ids.length, this.options.prefillChunk);
@@ -187,6 +194,7 @@ export class Decoder {
     this.#checkIds([token]);
     return this.#exclusive(async () => {
       this.#checkRoom(1);
+      this.#canContinue = false;
       const executable = await this.#executable(this.#runFor(1));
       await executable.run(this.#writes([token]));
       for (const { storage, offset, bytes } of this.#writes([token])) await this.backend.write(storage, offset, bytes);
@@ -206,12 +214,13 @@ export class Decoder {
   }
 
   /** Runs all chunks; reads after the last one only. */
-  #feed(ids: readonly number[], read: (run: Run) => Region, signal: AbortSignal | undefined): Promise<readonly Uint8Array[]> {
-    this.#checkIds(ids);
-    if (ids.length === 0) throw new ArgumentError('ids', 'at least one token has to be fed');
+  async #feed(ids: readonly number[], read: (run: Run) => Region, signal: AbortSignal | undefined): Promise<readonly Uint8Array[]> {
     return this.#exclusive(async () => {
+      this.#checkIds(ids);
       this.#checkRoom(ids.length);
+      this.#canContinue = false;
       let start = 0;
+      let chunkBefore = Promise.resolve();
       let results: readonly Uint8Array[] = [];
       for (const rows of this.#chunks(ids.length)) {
         throwIfAborted(signal, 'prefill');
@@ -222,7 +231,14 @@ export class Decoder {
         const pending = executable.run(this.#writes(chunk), start === ids.length ? [read(run)] : []);
         this.#position += rows;
         results = await pending;
+        // A run without reads resolves as soon as it is submitted: two chunks are on their way at most, and timers and signals are served meanwhile.
+        await chunkBefore;
+        if (start === ids.length) break;
+        chunkBefore = this.backend.idle();
+        // Heard by the next turn; a turn that an abort ends leaves it to whoever asks the device next.
+        chunkBefore.catch(() => undefined);
       }
+      this.#canContinue = true;
       return results;
     });
   }
@@ -291,6 +307,7 @@ export class Decoder {
 
   /** Kernels trust ids, so that none may pass that the embedding has no row for. */
   #checkIds(ids: readonly number[]): void {
+    if (ids.length === 0) throw new ArgumentError('ids', 'at least one token has to be fed');
     const bad = ids.find((id) => !Number.isInteger(id) || id < 0 || id >= this.config.vocabulary);
     if (bad !== undefined) throw new ArgumentError('ids', `token ids go from 0 to ${this.config.vocabulary - 1}, got ${bad}`);
   }
