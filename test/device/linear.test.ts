@@ -10,7 +10,7 @@ import type { OpCase } from '../../src/ops/case.js';
 import { gatherCases } from '../../src/ops/cases/gather.js';
 import { linearCases } from '../../src/ops/cases/linear.js';
 import { floatInput, randomWeight, seededRandom } from '../../src/ops/cases/weight-data.js';
-import { failures, openTestDevice, runCase, type TestDevice } from '../support/run-steps.js';
+import { caseError, failures, openTestDevice, runCase, type TestDevice } from '../support/run-steps.js';
 
 const everyThird = <T>(list: readonly T[]): readonly T[] => list.filter((_, i) => i % 3 === 0);
 const rowsOf = (opCase: OpCase): number => opCase.inputs[0]?.type.shape[0] ?? 0;
@@ -62,19 +62,18 @@ describe('linear', () => {
     const mask = { limits: { maxStorageBufferBindingSize: 40_960 } };
     const store = gpuWeightStore({ ...baseCapabilities, limits: { ...baseCapabilities.limits, ...mask.limits } });
     const sharded = linearCases().filter((opCase) => opCase.inputs[1] !== undefined && store.shards(opCase.inputs[1].type).length > 1);
-    const cases = sharded.filter((_, i) => i % 4 === 0);
+    const cases = sharded.filter((_, i) => i % 2 === 0);
     expect(cases.length).toBeGreaterThan(3);
     expect(await failures(test, linearRule, cases, { mask })).toEqual([]);
   });
 
   it('folds more outputs than a grid axis holds into two axes', async () => {
     const random = seededRandom(7);
-    const inputs = [floatInput('input', [1, 1], random), randomWeight('f32', 270_001, 1, random)];
+    const inputs = [floatInput('input', [1, 1], random), randomWeight('f32', 1_100_001, 1, random)];
     const wide: OpCase<'linear'> = { name: 'wide', op: 'linear', params: { bias: false, residual: false }, inputs, tolerance: { relative: 1e-7 } };
-    const unknownSize = { ...test.capabilities, subgroups: false };
-    const { steps } = await runCase(test, () => linearRule(unknownSize), wide);
-    expect(steps[0]?.kernel.workgroups).toEqual([33_751, 2, 1]);
-    expect(await failures(test, () => linearRule(unknownSize), [wide])).toEqual([]);
+    const { steps, got } = await runCase(test, linearRule, wide);
+    expect(steps[0]?.kernel.workgroups).toEqual([34_376, 2, 1]);
+    expect(caseError(wide, got).worst).toBeLessThanOrEqual(1);
   });
 
   it.each(matmulTiles.map((tile) => [`${tileSize(tile).join('x')} ${tile.schedule}`, tile] as const))('multiplies in tiles of %s', async (_name, tile) => {
