@@ -115,11 +115,11 @@ export function checksText(results: readonly ModeResult[]): string {
   return [...results.map(modeText), verdict(results)].join('\n');
 }
 
-function modeText({ mode, name, families, failures }: ModeResult): string {
+function modeText({ mode, name, reason, families, failures }: ModeResult): string {
   const rows = families.map(({ family, passed, failed, worst }) => [`  ${family}`, passed, failed, worst.toFixed(3)]);
   const told = failures.slice(0, mostTold).map((failure) => `  failed: ${failure.name}: ${failure.what}\n`);
   const more = failures.length > mostTold ? `  and ${plural(failures.length - mostTold, 'failed case')} more: --json lists them all\n` : '';
-  return `${mode}: ${name}\n${formatTable([['  family', 'passed', 'failed', 'worst error (1 is accepted)'], ...rows])}${told.join('')}${more}`;
+  return `${mode}: ${name}\n  ${reason}\n${formatTable([['  family', 'passed', 'failed', 'worst error (1 is accepted)'], ...rows])}${told.join('')}${more}`;
 }
 
 function verdict(results: readonly ModeResult[]): string {

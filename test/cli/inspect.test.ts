@@ -1,0 +1,127 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { ggufValue, writeGguf } from '../../src/gguf.js';
+import { loadModel } from '../../src/llm.js';
+import { centella, outputOf } from '../support/cli.js';
+import { describeExternal, fixture, repositoryFile } from '../support/fixtures.js';
+
+const tales = repositoryFile('models/tales-7m.Q8_0.gguf');
+
+describe('centella inspect', () => {
+  let folder = '';
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), 'centella-inspect-'));
+  });
+  afterAll(() => rmSync(folder, { recursive: true }));
+
+  it('shows what a model holds', async () => {
+    const text = await outputOf(['inspect', tales]);
+    for (const line of [
+      /^architecture +llama$/m,
+      /^vocabulary +gpt2 \(gpt-2\), 4,096 tokens/m,
+      /block_count +8$/m,
+      /rope\.scaling\.type +unknown$/m,
+      /q8_0 +57 tensors/m,
+    ]) {
+      expect(text).toMatch(line);
+    }
+    expect(text).toMatch(/^ +blk\.7\.ffn_up\.weight +q8_0 \[768, 256\] +204\.0 KiB$/m);
+  });
+
+  it.each([tales, fixture('gguf/llama3.gguf')])('tells the memory that loading then takes: %s', async (source) => {
+    const { memory } = JSON.parse(await outputOf(['inspect', source, '--context', '48', '--json']));
+    const model = await loadModel(source, { device: 'cpu', contextLength: 48 });
+    const { bytes, byClass } = model.ledger();
+    model.dispose();
+    expect(memory.context).toBe(48);
+    expect(memory.cpu).toEqual({
+      weights: byClass.weights.bytes,
+      kv: byClass.kv.bytes,
+      arena: byClass.arena.bytes,
+      other: byClass.constants.bytes + byClass.state.bytes,
+      total: bytes,
+    });
+    expect(memory.webgpu.weights).toBeGreaterThan(0.9 * memory.cpu.weights);
+  });
+
+  it('looks at files that it cannot run, and says what it does not know', async () => {
+    const path = join(folder, 'other.gguf');
+    writeFileSync(
+      path,
+      writeGguf({
+        metadata: [['general.architecture', ggufValue.string('sequoia')]],
+        tensors: [{ name: 'a', dtype: 'f32', shape: [2, 3], data: new Uint8Array(24) }],
+      }),
+    );
+    const found = JSON.parse(await outputOf(['inspect', path, '--json']));
+    expect(found).toMatchObject({
+      architecture: 'sequoia',
+      name: null,
+      vocabulary: null,
+      bytes_by_type: [{ dtype: 'f32', tensors: 1, elements: 6, bytes: 24 }],
+    });
+    expect(found.hyperparameters.block_count).toBeNull();
+    expect(found.memory.reason).toContain('token_embd.weight');
+    const nameless = join(folder, 'nameless.gguf');
+    writeFileSync(nameless, writeGguf({ metadata: [], tensors: [] }));
+    expect(await outputOf(['inspect', nameless])).toMatch(/^architecture +unknown$/m);
+  });
+});
+
+/** What each of the generator's files must say, by number; the others load. */
+const codes: ReadonlyMap<number, string> = new Map(
+  (
+    [
+      [1, 3, 'E_MAGIC'],
+      [4, 7, 'E_VERSION'],
+      [8, 9, 'E_COUNT'],
+      [10, 14, 'E_TRUNCATED'],
+      [15, 15, 'E_DATA_BOUNDS'],
+      [16, 17, 'E_STRING'],
+      [18, 18, 'E_KEY'],
+      [19, 19, 'E_DUP_KEY'],
+      [20, 20, 'E_KV_TYPE'],
+      [21, 21, 'E_STRING'],
+      [22, 22, 'E_ARRAY'],
+      [23, 23, 'E_TRUNCATED'],
+      [24, 24, 'E_ARRAY_TYPE'],
+      [25, 26, 'E_DEPTH'],
+      [27, 27, 'E_UTF8'],
+      [30, 34, 'E_ALIGN'],
+      [35, 37, 'E_DIMS'],
+      [38, 39, 'E_SHAPE'],
+      [40, 42, 'E_OVERFLOW'],
+      [43, 43, 'E_DATA_BOUNDS'],
+      [44, 45, 'E_TENSOR_TYPE'],
+      [46, 46, 'E_BLOCK'],
+      [47, 50, 'E_OFFSET'],
+      [51, 53, 'E_NAME'],
+      [55, 57, 'E_VOCAB'],
+      [58, 60, 'E_HPARAM'],
+    ] as const
+  ).flatMap(([from, to, code]) => Array.from({ length: to - from + 1 }, (_, i) => [from + i, code] as const)),
+);
+
+describeExternal('centella inspect of malformed files', ['tools/bad_gguf.mjs'], (generator) => {
+  let folder = '';
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), 'centella-bad-'));
+    expect(spawnSync(process.execPath, [generator, folder]).status).toBe(0);
+  });
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+  it('are 61, of which 57 are refused', () => {
+    expect(readdirSync(folder)).toHaveLength(61);
+    expect(codes.size).toBe(57);
+  });
+
+  it.each(Array.from({ length: 61 }, (_, number) => [number, codes.get(number) ?? 'loads'] as const))('file %i: %s', async (number, code) => {
+    const name = readdirSync(folder).find((entry) => Number(entry.slice(0, 2)) === number) ?? '';
+    const { status, stdout, stderr } = await centella(['inspect', join(folder, name)]);
+    const verdict = { status, code: /\[(E_[A-Z0-9_]+)\]$/m.exec(stderr)?.[1] ?? 'loads', warns: stderr.startsWith('warning: '), shown: stdout !== '' };
+    expect(verdict).toEqual({ status: code === 'loads' ? 0 : 1, code, warns: number === 54, shown: code === 'loads' });
+  });
+});
