@@ -196,8 +196,8 @@ ${repeat(groupHeads, (h) => `      let q${h} = pool[${h * headVectors}u + column
   const steps = Array.from({ length: Math.log2(lanes) }, (_, i) => 2 ** i);
   return `  let sub = local % ${lanes}u;
   let slot = local / ${lanes}u;
-  for (var pass = 0u; pass < ${Math.ceil(split / (perPass * positions))}u; pass++) {
-    let first = pass * ${perPass * positions}u;
+  for (var round = 0u; round < ${Math.ceil(split / (perPass * positions))}u; round++) {
+    let first = round * ${perPass * positions}u;
     if (first >= count) { break; }
 ${repeat(positions, (u) => `    let at${u} = first + ${u * perPass}u + slot;\n    let row${u} = (base + min(at${u}, count - 1u)) * ${keyRow}u;\n`, '')}${each((u, h) => `    var s${u}_${h} = 0.0;\n`)}${inner}${steps
   .map((step) => each((u, h) => `    s${u}_${h} += subgroupShuffleXor(s${u}_${h}, ${step}u);\n`))
@@ -280,8 +280,8 @@ ${repeat(parts, (p) => `      o${h}_${p} += w${h} * x${p};\n`, '')}`,
   const next = repeat(batch, (i) => `    let ${valueLoad(layout, 'n', `first + ${batch * valueRows}u`, i)}`, '');
   const declare = repeat(groupHeads, (h) => repeat(parts, (p) => `  var o${h}_${p} = ${type}(0.0);\n`, ''), '');
   if (batches === 1) return `${declare}  {\n    let first = 0u;\n${accumulate}  }\n`;
-  return `${declare}  for (var pass = 0u; pass < ${batches}u; pass++) {
-    let first = pass * ${batch * valueRows}u;
+  return `${declare}  for (var round = 0u; round < ${batches}u; round++) {
+    let first = round * ${batch * valueRows}u;
     if (first >= count) { break; }
 ${next}${accumulate}${repeat(batch, (i) => `    v${i} = n${i};\n`, '')}  }
 `;
@@ -311,9 +311,9 @@ ${repeat(heads, (h) => repeat(parts, (p) => `    pool[${h * sumRows * sliceVecto
   for (var item = local; item < ${items}u; item += ${threads}u) {
     let head = ${first}u + item / ${sliceVectors}u;
     let place = item % ${sliceVectors}u;
-    let from = (item / ${sliceVectors}u) * ${sumRows * sliceVectors}u + place;
-    var sum = pool[from];
-    for (var i = 1u; i < ${sumRows}u; i++) { sum += pool[from + i * ${sliceVectors}u]; }
+    let origin = (item / ${sliceVectors}u) * ${sumRows * sliceVectors}u + place;
+    var sum = pool[origin];
+    for (var i = 1u; i < ${sumRows}u; i++) { sum += pool[origin + i * ${sliceVectors}u]; }
 ${
   direct
     ? `${headSum}    y[(firstHead + head) * ${headVectors}u + slice * ${sliceVectors}u + place] = sum / total;\n`

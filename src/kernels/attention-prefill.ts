@@ -108,9 +108,11 @@ ${reductions}${rowLoad('query', 'f32', problem.width)}${rowLoad('keys', problem.
   let down = local / ${layout.across}u;
 ${four.map((i) => `  let row${i} = first + down * 4u + ${i}u;\n  let seen${i} = position + row${i} / ${ratio}u;\n  var top${i} = -1e37;\n  var sum${i} = 0.0;\n`).join('')}${four
   .map((i) => repeat(layout.own, (c) => `  var o${i}_${c} = vec4<f32>(0.0);\n`, ''))
-  .join('')}  for (var tile = 0u; tile < ${Math.ceil(problem.capacity / tileKeys)}u; tile++) {
+  .join('')}  // Bounds known at run time only: compilers unroll short loops over constants, and some take minutes for what comes of that around barriers.
+  let once = min(length, 1u);
+  let tiles = (length + ${tileKeys - 1}u) / ${tileKeys}u;
+  for (var tile = 0u; tile < tiles; tile++) {
     let firstKey = tile * ${tileKeys}u;
-    if (firstKey >= length) { break; }
 ${scoresText(problem, shape, layout)}${softmaxText(problem, shape, layout)}${valuesText(shape, layout)}  }
 ${resultText(problem, shape, layout)}}
 `;
@@ -139,10 +141,18 @@ ${repeat(pieces, (i) => `  var p${i} = ${type1}(0.0);\n  if (column * ${pieces}u
 function stage(count: number, threads: number, body: string): string {
   const rounds = Math.ceil(count / threads);
   const guard = count % threads === 0 ? '' : `if (item < ${count}u) `;
-  return `      for (var i = 0u; i < ${rounds}u; i++) {
+  return `      for (var i = 0u; i < ${rounds}u * once; i++) {
         let item = i * ${threads}u + local;
         ${guard}{ ${body} }
       }
+`;
+}
+
+/** `body` for every `k` below `count`: written out up to four times, and a loop around. */
+function steps(count: number, body: string): string {
+  const unroll = [4, 3, 2].find((n) => count % n === 0) ?? 1;
+  return `      for (var step = 0u; step < ${count / unroll}u * once; step++) {
+${repeat(unroll, (u) => `        {\n          let k = step * ${unroll}u + ${u}u;\n${body}        }\n`, '')}      }
 `;
 }
 
@@ -153,21 +163,22 @@ function scoresText(problem: AttentionProblem, { tileRows, tileKeys }: PrefillSh
   const last = problem.rows * ratio - 1;
   const queryRow = `let place = min(first + item / ${slice}u, ${last}u); let source = (place / ${ratio}u) * ${problem.heads}u + kvHead * ${ratio}u + place % ${ratio}u;`;
   const to = (offset: number): string => `staged[${offset}u + (item / ${slice}u) * ${stride}u + item % ${slice}u]`;
-  return `${four.map((i) => four.map((j) => `    var s${i}_${j} = 0.0;\n`).join('')).join('')}    for (var slice = 0u; slice < ${slices}u; slice++) {
+  return `${four.map((i) => four.map((j) => `    var s${i}_${j} = 0.0;\n`).join('')).join('')}    for (var slice = 0u; slice < ${slices}u * once; slice++) {
       workgroupBarrier();
 ${stage(tileRows * slice, threads, `${queryRow} ${to(0)} = load_query(source, slice * ${slice}u + item % ${slice}u);`)}${stage(
   tileKeys * slice,
   threads,
   `let key = min(firstKey + item / ${slice}u, length - 1u); ${to(tileRows * stride)} = load_keys(cache + key, slice * ${slice}u + item % ${slice}u);`,
 )}      workgroupBarrier();
-      for (var k = 0u; k < ${slice}u; k++) {
-${four.map((i) => `        let q${i} = staged[(down * 4u + ${i}u) * ${stride}u + k];\n`).join('')}${four
-  .map(
-    (j) =>
-      `        let k${j} = staged[${tileRows * stride}u + (across + ${j * across}u) * ${stride}u + k];\n${four.map((i) => `        s${i}_${j} += dot(q${i}, k${j});\n`).join('')}`,
-  )
-  .join('')}      }
-    }
+${steps(
+  slice,
+  `${four.map((i) => `          let q${i} = staged[(down * 4u + ${i}u) * ${stride}u + k];\n`).join('')}${four
+    .map(
+      (j) =>
+        `          let k${j} = staged[${tileRows * stride}u + (across + ${j * across}u) * ${stride}u + k];\n${four.map((i) => `          s${i}_${j} += dot(q${i}, k${j});\n`).join('')}`,
+    )
+    .join('')}`,
+)}    }
 `;
 }
 
@@ -220,13 +231,14 @@ ${four.map((i) => `      sum${i} += w[${i}];\n`).join('')}      weights[(across 
 function valuesText({ tileKeys }: PrefillShape, layout: Layout): string {
   const { columns, valueKeys, threads, across, down, own } = layout;
   const column = (c: number): string => ((c + 1) * across <= columns ? `across + ${c * across}u` : `min(across + ${c * across}u, ${columns - 1}u)`);
-  return `    for (var part = 0u; part < ${tileKeys / valueKeys}u; part++) {
+  return `    for (var part = 0u; part < ${tileKeys / valueKeys}u * once; part++) {
       workgroupBarrier();
 ${stage(valueKeys * columns, threads, `let key = min(firstKey + part * ${valueKeys}u + item / ${columns}u, length - 1u); staged[item] = load_values(cache + key, item % ${columns}u);`)}      workgroupBarrier();
-      for (var k = 0u; k < ${valueKeys}u; k++) {
-        let w = weights[(part * ${valueKeys}u + k) * ${down + 1}u + down];
-${repeat(own, (c) => `        let v${c} = staged[k * ${columns}u + ${column(c)}];\n${four.map((i) => `        o${i}_${c} += w[${i}] * v${c};\n`).join('')}`, '')}      }
-    }
+${steps(
+  valueKeys,
+  `          let w = weights[(part * ${valueKeys}u + k) * ${down + 1}u + down];
+${repeat(own, (c) => `          let v${c} = staged[k * ${columns}u + ${column(c)}];\n${four.map((i) => `          o${i}_${c} += w[${i}] * v${c};\n`).join('')}`, '')}`,
+)}    }
 `;
 }
 

@@ -1,0 +1,8 @@
+import { baseCapabilities, type CapabilityMask } from '../../src/core/capabilities.js';
+
+/** The devices that kernels are tested as: the adapter itself, and poorer ones. */
+export const masks: readonly (readonly [name: string, mask: CapabilityMask])[] = [
+  ['everything it has', {}],
+  ['no f16 and no subgroups', { f16: false, subgroups: false }],
+  ['the guaranteed limits and no feature', { f16: false, subgroups: false, packedDot: false, limits: baseCapabilities.limits }],
+];
