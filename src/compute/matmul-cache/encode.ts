@@ -1,0 +1,50 @@
+import { byteLengthOf, type DType, dtypeNames, dtypes } from '../../core/dtype.js';
+import { ArgumentError, UnsupportedError } from '../../core/errors.js';
+import { isDecodable, isEncodable, quantize } from '../../quant/index.js';
+
+/** Blocks in ggml's layout as bytes, or numbers to encode. */
+export type WeightData = Float32Array | Uint8Array;
+
+/**
+ * The bytes of a weight [rows, cols] in ggml's layout: those given, checked, or the numbers encoded.
+ * @throws ArgumentError for sizes that do not fit, UnsupportedError for a type that is not read or written.
+ */
+export function encodeWeight(name: string, data: WeightData, rows: number, cols: number, type: DType): Uint8Array {
+  checkSizes(name, rows, cols, type);
+  if (data instanceof Uint8Array) return checkedBytes(name, data, rows, cols, type);
+  if (data.length !== rows * cols) {
+    throw new ArgumentError('data', `weight "${name}" is [${rows}, ${cols}], ${rows * cols} numbers, got ${data.length}`);
+  }
+  if (!isEncodable(type)) {
+    throw new UnsupportedError(`numbers cannot be encoded as ${type}; the types that can: ${namesOf(isEncodable)}. Pass packed blocks as a Uint8Array instead`);
+  }
+  return type === 'f32' ? new Uint8Array(data.buffer, data.byteOffset, data.byteLength) : quantize(type, data, cols);
+}
+
+function checkSizes(name: string, rows: number, cols: number, type: DType): void {
+  for (const [argument, size] of [
+    ['rows', rows],
+    ['cols', cols],
+  ] as const) {
+    if (!Number.isSafeInteger(size) || size < 1) throw new ArgumentError(argument, `weight "${name}" needs a whole number of ${argument} from 1, got ${size}`);
+  }
+  if (!isDecodable(type)) throw new UnsupportedError(`${String(type)} is no type of a weight; the types that are: ${namesOf(isDecodable)}`);
+  const { block } = dtypes[type];
+  if (cols % block !== 0) {
+    const fitting = namesOf((candidate) => isEncodable(candidate) && cols % dtypes[candidate].block === 0);
+    throw new ArgumentError(
+      'cols',
+      `weight "${name}": rows of ${type} are whole blocks of ${block} numbers, got ${cols} columns; these types take ${cols}: ${fitting}`,
+    );
+  }
+}
+
+function checkedBytes(name: string, data: Uint8Array, rows: number, cols: number, type: DType): Uint8Array {
+  const wanted = byteLengthOf(type, rows * cols);
+  if (data.byteLength !== wanted) throw new ArgumentError('data', `weight "${name}" is ${type} [${rows}, ${cols}], ${wanted} bytes, got ${data.byteLength}`);
+  return data;
+}
+
+function namesOf(accepts: (type: DType) => boolean): string {
+  return dtypeNames.filter(accepts).join(', ');
+}
