@@ -1,6 +1,5 @@
 /** What the attention kernels share: the problem, and how a cache's elements become f32 vectors. */
 
-import type { GpuKernel } from '../core/kernel.js';
 import type { CacheType } from './cache.js';
 import type { KernelParam } from './template.js';
 import { vectorType, vectorWidth } from './template.js';
@@ -53,10 +52,4 @@ export function cacheChunks(type: CacheType, width: number, most: 8 | 4 = 8): Ca
 /** The product of two vectors of one width, summed. */
 export function dotText(width: number, a: string, b: string): string {
   return width === 1 ? `${a} * ${b}` : `dot(${a}, ${b})`;
-}
-
-/** A kernel with the reason for its choice, as `doctor` reports it. */
-export interface ChosenKernel {
-  readonly kernel: GpuKernel;
-  readonly reason: string;
 }

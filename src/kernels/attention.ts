@@ -7,9 +7,9 @@ import { need } from '../ops/definition.js';
 import type { LoweringNode, LoweringRule } from '../ops/target.js';
 import { attentionDecodeKernel, attentionMergeKernel, type DecodeShape, decodeBytes, decodeSplits } from './attention-decode.js';
 import { attentionPrefillKernel, type PrefillShape, prefillBytes } from './attention-prefill.js';
-import type { AttentionProblem } from './attention-text.js';
+import { type AttentionProblem, cacheChunks } from './attention-text.js';
 import { cacheType } from './cache.js';
-import { arg, oneStep, subgroupRange } from './template.js';
+import { arg, oneStep, subgroupRange, vectorWidth } from './template.js';
 
 /** Capacity up to which one dispatch without partial sums is faster than two. */
 const directCapacity = 1024;
@@ -28,7 +28,7 @@ function largestDivisor(count: number, most: number): number {
 /** Threads that share a score: 4 neighbours read 64 bytes of a row together, which is what one memory transaction moves. */
 function scoreLanes(problem: AttentionProblem, capabilities: GpuCapabilities): number {
   if (!capabilities.subgroups) return 1;
-  const chunks = problem.width / (problem.keys === 'f16' && problem.width % 8 === 0 ? 8 : problem.width % 4 === 0 ? 4 : problem.width % 2 === 0 ? 2 : 1);
+  const chunks = problem.width / cacheChunks(problem.keys, problem.width).elements;
   return [4, 2].find((lanes) => chunks % lanes === 0 && lanes <= capabilities.subgroupMinSize) ?? 1;
 }
 
@@ -43,6 +43,9 @@ export function selectDecode(problem: AttentionProblem, capabilities: GpuCapabil
   let groupHeads = direct ? 1 : largestDivisor(ratio, 8);
   while (groupHeads > 1 && decodeBytes(problem, { ...fixed, split, groupHeads }) > bytes) groupHeads = largestDivisor(ratio, groupHeads - 1);
   const shape = { ...fixed, split, groupHeads };
+  const vectors = problem.width / vectorWidth(problem.width);
+  if (vectors > threads || decodeBytes(problem, shape) > bytes)
+    throw new UnsupportedError(`attention with heads of ${problem.width} elements needs more than ${threads} threads or ${bytes} bytes of workgroup memory`);
   const how = direct ? `one dispatch for a capacity of ${problem.capacity}` : `splits of ${split} positions and a merge for a capacity of ${problem.capacity}`;
   return {
     shape,

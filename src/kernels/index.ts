@@ -1,0 +1,55 @@
+/** The kernels as a public artefact: what families there are, and the WGSL of the steps that a graph lowers to. */
+
+import type { GpuKernel } from '../core/kernel.js';
+import type { Step } from '../core/step.js';
+
+/** What each kernel family computes. */
+export const kernelFamilies: { readonly [family: string]: string } = {
+  advance: 'ends a decode step: moves the position on and stores the chosen token',
+  argmax: 'index of the largest element of each chunk of each row',
+  argmax_merge: 'the best of the chunks of a row',
+  attention_decode: 'attention of one query row over a part of the KV cache',
+  attention_merge: 'adds the partial sums of attention_decode',
+  attention_prefill: 'attention of many query rows, tile by tile, with a running softmax',
+  binary: 'a function of two tensors, with broadcasting',
+  cache_write: 'writes new keys or values into a KV cache',
+  gather: 'decodes rows of a table by their ids',
+  last_row: 'copies the last live row',
+  matmul: 'packed weights times many rows, tile by tile',
+  matvec: 'packed weights times one or a few rows',
+  rms_norm: 'scales rows to a root mean square of 1, times a gain',
+  rope: 'turns pairs of elements by angles of their position',
+  swiglu: 'silu of the gate times up',
+  unary: 'a function of each element',
+};
+
+/** A kernel that some steps run. */
+export interface KernelListing {
+  readonly kernel: GpuKernel;
+  readonly description: string;
+  /** Labels of the steps that run it. */
+  readonly steps: readonly string[];
+}
+
+type KernelStep = Pick<Step<GpuKernel>, 'label' | 'kernel'>;
+
+/** The distinct kernels of a step list, in order of first use. */
+export function listKernels(steps: readonly KernelStep[]): readonly KernelListing[] {
+  const listings = new Map<string, { kernel: GpuKernel; description: string; steps: string[] }>();
+  for (const { label, kernel } of steps) {
+    const known = listings.get(kernel.key);
+    if (known === undefined) listings.set(kernel.key, { kernel, description: kernelFamilies[kernel.family] ?? kernel.family, steps: [label] });
+    else known.steps.push(label);
+  }
+  return [...listings.values()];
+}
+
+/** The WGSL of every distinct kernel of a step list, each under a comment with its key, grid and steps. */
+export function printKernels(steps: readonly KernelStep[]): string {
+  return listKernels(steps)
+    .map(({ kernel, description, steps: labels }) => {
+      const size = `${kernel.workgroups.join(' x ')} workgroups of ${kernel.workgroupSize.join(' x ')}, ${kernel.workgroupBytes} bytes of workgroup memory`;
+      return `// ${kernel.family}: ${description}\n// ${kernel.key}\n// ${size}\n// ${labels.join(', ')}\n${kernel.wgsl()}`;
+    })
+    .join('\n');
+}
