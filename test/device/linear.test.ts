@@ -61,9 +61,12 @@ describe('linear', () => {
   it('multiplies shard by shard where a weight exceeds a binding', async () => {
     const mask = { limits: { maxStorageBufferBindingSize: 40_960 } };
     const store = gpuWeightStore({ ...baseCapabilities, limits: { ...baseCapabilities.limits, ...mask.limits } });
-    const sharded = linearCases().filter((opCase) => opCase.inputs[1] !== undefined && store.shards(opCase.inputs[1].type).length > 1);
-    const cases = sharded.filter((_, i) => i % 2 === 0);
-    expect(cases.length).toBeGreaterThan(3);
+    // Every shard is a kernel to compile: a few cases with two or three.
+    const count = (opCase: OpCase): number => (opCase.inputs[1] === undefined ? 0 : store.shards(opCase.inputs[1].type).length);
+    const cases = linearCases()
+      .filter((opCase) => [2, 3].includes(count(opCase)))
+      .slice(0, 4);
+    expect(cases.length).toBe(4);
     expect(await failures(test, linearRule, cases, { mask })).toEqual([]);
   });
 
