@@ -4,7 +4,7 @@ import type { ExecutionPlan, Location, PlannedArg, PlannedStep } from './executi
 
 /**
  * Replays the exact step list on paper. Proves that every step reads what the step before it wrote there and nobody overwrote since, that each dispatch is legal under the target's
- * rules, and that the outputs survive. Throws `PlanError`: a plan that fails is a defect of Centella.
+ * rules, and that inputs and outputs survive. Throws `PlanError`: a plan that fails is a defect of Centella.
  */
 export function validate<Kernel>(plan: ExecutionPlan<Kernel>): void {
   const memory = new Memory(plan);
@@ -17,6 +17,7 @@ export function validate<Kernel>(plan: ExecutionPlan<Kernel>): void {
     for (const arg of step.args) if (arg.access !== 'read') memory.write(arg.value, arg.location);
   });
   for (const output of plan.graph.outputs) memory.expectOutput(output.node, output.name);
+  for (const value of plan.values.values()) if (value.isInput && value.root === value.id) memory.expectInput(value.id, value.name);
 }
 
 function bufferOf(location: Location): string {
@@ -105,6 +106,14 @@ class Memory<Kernel> {
       byteLength: planned.byteLength,
     };
     if (!this.#holds(value, location)) throw new PlanError(`output "${name}" is overwritten before the end`);
+  }
+
+  /** An input that the next run leaves out has its last value. */
+  expectInput(value: ValueId, name: string): void {
+    const slot = this.#plan.memory.slots.get(value);
+    if (slot === undefined) throw new PlanError(`input "${name}" has no slot`);
+    const location: Location = { storage: 'arena', owner: value, shard: 0, bank: slot.bank, offset: slot.offset, byteLength: slot.byteLength };
+    if (!this.#holds(value, location)) throw new PlanError(`input "${name}" is overwritten before the end`);
   }
 
   #previousVersion(value: ValueId): ValueId | undefined {
