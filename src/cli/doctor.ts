@@ -4,11 +4,12 @@ import { CentellaError } from '../core/errors.js';
 import { type AdapterList, listAdapters } from '../gpu/adapter.js';
 import { detectRuntime } from '../platform/runtime.js';
 import { packageVersion, platformName } from '../platform/terminal.js';
-import { GpuBackend } from '../runtime/gpu-backend.js';
+import { WebGpuBackend } from '../runtime/webgpu-backend.js';
 import { openBackend } from '../runtime/select.js';
 import { checkDevice } from './doctor-check.js';
 import { kernelChoices } from './doctor-kernels.js';
 import { checksJson, checksText, type DoctorReport, reportJson, reportText } from './doctor-report.js';
+import { plural } from './format.js';
 import { progressBar } from './load.js';
 import { addDeviceOptions, backendOptions, type DeviceOptions } from './options.js';
 import { exitStatus, type Session } from './session.js';
@@ -51,7 +52,7 @@ async function check(session: Session, options: DoctorOptions): Promise<void> {
     backend: backendOptions(options),
     filter: options.filter ?? '',
     signal: session.signal,
-    onProgress: (_mode, done, total) => bar.show(done, total),
+    onProgress: (mode, done, total) => bar.show(done / total, `${mode}: ${plural(total - done, 'case')} to go`),
   }).finally(() => bar.clear());
   if (results.some(({ failures }) => failures.length > 0)) session.status = exitStatus.failed;
   await session.terminal.write(options.json ? `${JSON.stringify(checksJson(results))}\n` : checksText(results));
@@ -89,7 +90,7 @@ async function choose(options: DoctorOptions): Promise<Pick<DoctorReport, 'chose
   try {
     const backend = await openBackend(backendOptions(options));
     const { kind, name, reason, checks } = backend;
-    const found = backend instanceof GpuBackend ? { capabilities: backend.gpu.capabilities } : {};
+    const found = backend instanceof WebGpuBackend ? { capabilities: backend.gpu.capabilities } : {};
     backend.dispose();
     return { chosen: { kind, name, reason, checks }, problem: undefined, ...found };
   } catch (error) {

@@ -11,6 +11,9 @@ import { TensorStore } from './tensors.js';
 /** Values of a tensor: numbers of its type (f32, i32, u32), or raw bytes in ggml's layout for every type. */
 export type TensorData = Float32Array | Int32Array | Uint32Array | Uint8Array;
 
+/** Values of an output, by its type. */
+export type OutputData = Float32Array<ArrayBuffer> | Int32Array<ArrayBuffer> | Uint32Array<ArrayBuffer>;
+
 export interface CompileOptions {
   /** Fuse before planning. Default true. */
   readonly rewrite?: boolean;
@@ -104,18 +107,35 @@ export class CompiledGraph {
   }
 
   /** Runs the graph once: inputs by name (those left out keep their last value), outputs by name. */
-  async run(inputs: Readonly<Record<string, TensorData>> = {}): Promise<ReadonlyMap<string, Float32Array | Uint32Array | Int32Array>> {
+  async run(inputs: Readonly<Record<string, TensorData>> = {}): Promise<ReadonlyMap<string, OutputData>> {
+    const { outputs } = this.plan.graph;
+    const results = await this.#replay(
+      inputs,
+      outputs.map((output) => this.#outputRegion(output.node)),
+    );
+    return new Map(outputs.map((output, index) => [output.name, this.#decode(output.node, results[index])]));
+  }
+
+  /** As `run`, and leaves the outputs on the device: `read` gets them. */
+  async execute(inputs: Readonly<Record<string, TensorData>> = {}): Promise<void> {
+    await this.#replay(inputs, []);
+  }
+
+  /** An output of the last run. */
+  async read(name: string): Promise<OutputData> {
+    this.#check();
+    const output = this.plan.graph.outputs.find((candidate) => candidate.name === name);
+    if (output === undefined) throw new ArgumentError('name', `the graph has no output "${name}"`);
+    return this.#decode(output.node, await this.backend.read(this.#outputRegion(output.node)));
+  }
+
+  async #replay(inputs: Readonly<Record<string, TensorData>>, reads: readonly Region[]): Promise<readonly Uint8Array[]> {
     this.#check();
     const missing = [...this.#unset].filter((name) => !Object.hasOwn(inputs, name));
     if (missing.length > 0)
       throw new ArgumentError('inputs', `no value yet for ${missing.map((name) => `"${name}"`).join(', ')}: pass inputs to run, set weights by setParam`);
     const writes = Object.entries(inputs).map(([name, data]) => this.#inputWrite(name, data));
-    const outputs = this.plan.graph.outputs;
-    const results = await this.#executable.run(
-      writes,
-      outputs.map((output) => this.#outputRegion(output.node)),
-    );
-    return new Map(outputs.map((output, index) => [output.name, this.#decode(output.node, results[index])]));
+    return this.#executable.run(writes, reads);
   }
 
   /** Runs once and times each step on the device. */
@@ -164,7 +184,7 @@ export class CompiledGraph {
     return { storage, offset: value.byteOffset, byteLength: Math.ceil(value.byteLength / 4) * 4 };
   }
 
-  #decode(id: number, bytes: Uint8Array | undefined): Float32Array | Uint32Array | Int32Array {
+  #decode(id: number, bytes: Uint8Array | undefined): OutputData {
     const type = this.plan.values.get(id)?.type;
     if (type === undefined || bytes === undefined) throw new ArgumentError('outputs', `output node ${id} was not read`);
     const copy = Uint8Array.from(bytes);

@@ -2,7 +2,7 @@ import { ArgumentError, CentellaError } from '../core/errors.js';
 import { GpuDevice, type GpuDeviceOptions } from '../gpu/device.js';
 import type { Backend } from './backend.js';
 import { CpuBackend } from './cpu-backend.js';
-import { GpuBackend } from './gpu-backend.js';
+import { WebGpuBackend } from './webgpu-backend.js';
 
 /** 'auto': a hardware GPU, else the CPU. 'webgpu': any adapter, a software one too. 'cpu': WASM SIMD. */
 export type DeviceChoice = 'auto' | 'webgpu' | 'cpu';
@@ -18,14 +18,14 @@ export interface BackendOptions extends Pick<GpuDeviceOptions, 'adapter' | 'powe
  */
 export async function openBackend(options: BackendOptions = {}): Promise<Backend> {
   const { device = 'auto', budgetBytes, ...query } = options;
-  if (device instanceof GpuDevice) return new GpuBackend(device, { owned: false });
+  if (device instanceof GpuDevice) return new WebGpuBackend(device, { owned: false });
   if (typeof device === 'object')
-    return new GpuBackend(await GpuDevice.request({ device, ...budget(budgetBytes), ...(query.mask ? { mask: query.mask } : {}) }));
+    return new WebGpuBackend(await GpuDevice.request({ device, ...budget(budgetBytes), ...(query.mask ? { mask: query.mask } : {}) }));
   switch (device) {
     case 'cpu':
       return new CpuBackend({ reason: 'the CPU was asked for', ...budget(budgetBytes) });
     case 'webgpu':
-      return new GpuBackend(await GpuDevice.request({ ...query, ...budget(budgetBytes) }));
+      return new WebGpuBackend(await GpuDevice.request({ ...query, ...budget(budgetBytes) }));
     case 'auto':
       return openBest(query, budgetBytes);
     default:
@@ -39,7 +39,7 @@ function budget(budgetBytes: number | undefined): { budgetBytes?: number } {
 
 async function openBest(query: GpuDeviceOptions, budgetBytes: number | undefined): Promise<Backend> {
   try {
-    return new GpuBackend(await GpuDevice.request({ software: 'refuse', ...query, ...budget(budgetBytes) }));
+    return new WebGpuBackend(await GpuDevice.request({ software: 'refuse', ...query, ...budget(budgetBytes) }));
   } catch (error) {
     if (!(error instanceof CentellaError) || (error.code !== 'E_NO_WEBGPU' && error.code !== 'E_NO_ADAPTER')) throw error;
     return new CpuBackend({ reason: `no hardware GPU: ${error.message}`, ...budget(budgetBytes) });

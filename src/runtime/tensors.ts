@@ -1,7 +1,7 @@
 import { byteLengthOf } from '../core/dtype.js';
 import { ArgumentError, FormatError } from '../core/errors.js';
 import type { MemoryClass } from '../core/memory.js';
-import { byteLengthOfType, elementCount, formatType, sameShape, type TensorType } from '../core/tensor.js';
+import { byteLengthOfType, elementCount, formatType, roundUp, sameShape, type TensorType } from '../core/tensor.js';
 import type { RowShard } from '../ops/target.js';
 import type { ExecutionPlan } from '../plan/execution-plan.js';
 import { isPacked } from '../plan/lower.js';
@@ -54,6 +54,16 @@ export class TensorStore {
       shards.push({ ...shard, storage: await this.#backend.allocate(label, Math.max(bytes, 4), memoryClass).catch(releasing(shards, index)) });
     }
     const tensor: StoredTensor = { name, type, shards, byteLength: shards.reduce((sum, shard) => sum + shard.storage.byteLength, 0) };
+    this.#tensors.set(name, tensor);
+    return tensor;
+  }
+
+  /** Puts a tensor whose storage someone else owns under a name: `dispose()` leaves it alone if its `free` does. */
+  adopt(name: string, type: TensorType, storage: Storage): StoredTensor {
+    if (this.#tensors.has(name)) throw new ArgumentError('name', `there is a tensor "${name}" already`);
+    const wanted = roundUp(byteLengthOfType(type), 4);
+    if (storage.byteLength < wanted) throw new ArgumentError('storage', `"${name}" is ${formatType(type)} and takes ${wanted} bytes, "${storage.label}" has ${storage.byteLength}`);
+    const tensor: StoredTensor = { name, type, shards: [{ start: 0, rows: type.shape[0] ?? 1, storage }], byteLength: storage.byteLength };
     this.#tensors.set(name, tensor);
     return tensor;
   }

@@ -1,5 +1,5 @@
 import { GpuDevice } from '../../src/gpu/device.js';
-import { GpuBackend } from '../../src/runtime/gpu-backend.js';
+import { WebGpuBackend } from '../../src/runtime/webgpu-backend.js';
 import { decoderSuite } from '../support/decoder-suite.js';
 
-decoderSuite('WebGPU', async () => new GpuBackend(await GpuDevice.request({ checked: true })));
+decoderSuite('WebGPU', async () => new WebGpuBackend(await GpuDevice.request({ checked: true })));

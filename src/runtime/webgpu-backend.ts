@@ -44,14 +44,13 @@ function bufferOf(storage: Storage): GPUBuffer {
 }
 
 /** Graphs on WebGPU. */
-export class GpuBackend implements Backend {
+export class WebGpuBackend implements Backend {
   readonly kind = 'webgpu';
   readonly gpu: GpuDevice;
   readonly reason: string;
   readonly #target: Target<GpuKernel>;
   readonly #readback: ReadbackRing;
 
-  /** The backend owns the device: `dispose()` ends both. */
   readonly #owned: boolean;
 
   /** `owned`: whether `dispose()` ends the device too, which is the caller's otherwise. */
@@ -91,6 +90,11 @@ export class GpuBackend implements Backend {
 
   async allocate(label: string, byteLength: number, memoryClass: MemoryClass): Promise<Storage> {
     return new GpuStorage(await this.gpu.memory.allocate({ label, size: byteLength, usage: storageUsage, memoryClass }));
+  }
+
+  /** A caller's buffer (usage STORAGE, COPY_SRC; COPY_DST to write to it) as storage: bound and read like any other, never freed or counted. */
+  adopt(buffer: GPUBuffer, label: string): Storage {
+    return new GpuStorage({ buffer, size: buffer.size, label, memoryClass: 'state', free: () => {} });
   }
 
   write(storage: Storage, offset: number, bytes: Uint8Array): Promise<void> {
