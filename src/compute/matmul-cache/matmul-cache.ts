@@ -190,7 +190,10 @@ export class GpuMatmulCache {
   async #put(name: string, type: TensorType, bytes: Uint8Array): Promise<void> {
     this.#check();
     const { weights } = this.backend;
-    const needed = weights.shards(type).reduce((sum, { rows }) => sum + Math.max(4, weights.byteLength({ ...type, shape: [rows, ...type.shape.slice(1)] })), 0);
+    const [rows = 0, cols = 0] = type.shape;
+    const shape = { dtype: type.dtype, rows, cols };
+    this.#runner.check(shape);
+    const needed = weights.shards(type).reduce((sum, shard) => sum + Math.max(4, weights.byteLength({ ...type, shape: [shard.rows, cols] })), 0);
     const available = this.#budgetBytes - this.weightBytes + (this.#weights.get(name)?.stored.byteLength ?? 0);
     if (needed > available) {
       throw new OutOfMemoryError(
@@ -203,9 +206,8 @@ export class GpuMatmulCache {
       const stored = await this.#tensors.allocate(key, type, 'weights');
       await this.#tensors.write(key, bytes);
       this.#check();
-      const [rows = 0, cols = 0] = type.shape;
       this.#weights.get(name)?.hold.release();
-      this.#weights.set(name, { name, dtype: type.dtype, rows, cols, stored, hold: new Held(() => this.#tensors.free(key)), runs: new Map() });
+      this.#weights.set(name, { name, ...shape, stored, hold: new Held(() => this.#tensors.free(key)), runs: new Map() });
     } catch (error) {
       this.#tensors.free(key);
       throw error;

@@ -8,12 +8,16 @@ import { Held } from './held.js';
 import { rowBucket, rowBucketBelow } from './row-buckets.js';
 import { Turnstile } from './turnstile.js';
 
-/** A weight [rows, cols] on the backend, and what has been prepared for it. */
-export interface CachedWeight {
-  readonly name: string;
+/** What the plan of a product depends on, beside the rows of x. */
+export interface WeightShape {
   readonly dtype: DType;
   readonly rows: number;
   readonly cols: number;
+}
+
+/** A weight [rows, cols] on the backend, and what has been prepared for it. */
+export interface CachedWeight extends WeightShape {
+  readonly name: string;
   readonly stored: StoredTensor;
   readonly hold: Held;
   /** By rows of a run. */
@@ -61,8 +65,13 @@ export class MatmulRunner {
     this.#backend = backend;
   }
 
+  /** @throws UnsupportedError for a weight that this backend cannot multiply by. */
+  check(weight: WeightShape): void {
+    this.#program(weight, 1);
+  }
+
   /** Rows of each run that computes m rows with this weight, in order. */
-  split(weight: CachedWeight, m: number): number[] {
+  split(weight: WeightShape, m: number): number[] {
     const most = this.#rowsPerRun(weight, m);
     return Array.from({ length: Math.ceil(m / most) }, (_, index) => Math.min(most, m - index * most));
   }
@@ -180,7 +189,7 @@ export class MatmulRunner {
     return this.#banks;
   }
 
-  #rowsPerRun(weight: CachedWeight, m: number): number {
+  #rowsPerRun(weight: WeightShape, m: number): number {
     const { kind } = this.#backend;
     const key = shapeKey(weight);
     const most = this.#mostRows.get(key) ?? Math.max(1, Math.floor(maxIoBytes / (4 * Math.max(weight.rows, weight.cols))));
@@ -189,7 +198,7 @@ export class MatmulRunner {
   }
 
   /** `bucket`, or the largest below it whose rows fit the device's bindings. */
-  #largestBucket(weight: CachedWeight, bucket: number): number {
+  #largestBucket(weight: WeightShape, bucket: number): number {
     for (let rows = bucket; ; rows = rowBucketBelow(this.#backend.kind, rows - 1)) {
       try {
         this.#program(weight, rows);
@@ -202,7 +211,7 @@ export class MatmulRunner {
   }
 
   /** One plan for all weights of one type and shape. */
-  #program(weight: CachedWeight, bucket: number): Program {
+  #program(weight: WeightShape, bucket: number): Program {
     const key = `${shapeKey(weight)} ${bucket}`;
     const known = this.#programs.get(key);
     if (known !== undefined) return known;
@@ -220,7 +229,7 @@ export class MatmulRunner {
   }
 }
 
-function shapeKey({ dtype, rows, cols }: CachedWeight): string {
+function shapeKey({ dtype, rows, cols }: WeightShape): string {
   return `${dtype} ${rows}x${cols}`;
 }
 
