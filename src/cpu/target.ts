@@ -7,6 +7,7 @@ import type { CpuKernel } from './kernel.js';
 import { cpuAlignment, cpuMaxBytes } from './memory.js';
 import { packRows } from './pack.js';
 import { advance, attention, cacheWrite, lastRow, rope } from './rules/attention.js';
+import { decodeRules } from './rules/decode.js';
 import { binary, swiglu, unary } from './rules/elementwise.js';
 import { gatherRows, linear } from './rules/linear.js';
 import { argmax, rmsNorm } from './rules/normalization.js';
@@ -53,6 +54,6 @@ export function cpuTarget(): Target<CpuKernel> {
       exclusiveBuffers: false,
     },
     weights,
-    rules: { unary, binary, swiglu, gatherRows, lastRow, linear, rmsNorm, rope, cacheWrite, attention, argmax, advance },
+    rules: { unary, binary, swiglu, gatherRows, lastRow, linear, rmsNorm, rope, cacheWrite, attention, argmax, advance, ...decodeRules },
   };
 }

@@ -2,7 +2,7 @@ import { GraphError } from '../core/errors.js';
 import { elementCount } from '../core/tensor.js';
 import type { HostTensor } from '../ops/definition.js';
 import type { OpName, OpParams } from '../ops/params.js';
-import { isLeaf, ops, updatedInput } from '../ops/table.js';
+import { isLeaf, ops, updatedInput, updatedInputs } from '../ops/table.js';
 import type { Graph, GraphNode } from './graph.js';
 import { stateLeaf } from './verify.js';
 
@@ -28,6 +28,7 @@ export function evaluate(graph: Graph, leaves: LeafValues): Evaluation {
     values.push({ shape: node.type.shape, data });
     const leaf = node.op === 'state' || updatedInput(node.op) !== undefined ? graph.nodes[stateLeaf(graph, node.id) ?? -1] : undefined;
     if (leaf?.op === 'state') states.set(leaf.params.name, data);
+    else if (updatedInputs(node.op).length > 0) updateStates(graph, node, values, states);
   }
   const outputs = new Map(graph.outputs.map(({ name, node }) => [name, values[node] ?? { shape: [], data: new Float64Array() }]));
   return { outputs, states };
@@ -46,6 +47,20 @@ function evaluateNode(node: GraphNode, values: readonly HostTensor[], leaves: Le
     default:
       return compute(node.op, node, values);
   }
+}
+
+/** An operation with an output of its own leaves new contents in the states that it updates. */
+function updateStates(graph: Graph, node: GraphNode, values: readonly HostTensor[], states: Map<string, Float64Array>): void {
+  if (isLeaf(node.op)) return;
+  const inputs = node.inputs.map((id) => values[id] ?? { shape: [], data: new Float64Array() });
+  const updated = ops[node.op].updated as ((inputs: readonly HostTensor[], params: OpParams[OpName]) => readonly Float64Array[]) | undefined;
+  const contents = updated?.(inputs, node.params) ?? [];
+  updatedInputs(node.op).forEach((input, index) => {
+    const leaf = graph.nodes[stateLeaf(graph, node.inputs[input] ?? -1) ?? -1];
+    const data = contents[index];
+    if (leaf?.op !== 'state' || data === undefined) throw new GraphError(`${node.name}: the new contents of input ${input} are missing`, node.id);
+    states.set(leaf.params.name, data);
+  });
 }
 
 function compute(op: OpName, node: GraphNode, values: readonly HostTensor[]): Float64Array {

@@ -1,6 +1,6 @@
 import { sameShape } from '../core/tensor.js';
 import type { OpName, OpParams } from '../ops/params.js';
-import { updatedInput } from '../ops/table.js';
+import { updatedInputs } from '../ops/table.js';
 import type { Graph, GraphNode, NodeId } from './graph.js';
 import { storageOwner, verify } from './verify.js';
 
@@ -132,8 +132,7 @@ function applyRule(graph: Graph, rule: Rule, report: RewriteEntry[]): Graph {
 function readsOverwritten(graph: Graph, node: GraphNode, draft: Draft): boolean {
   const owners = new Set(draft.inputs.map((input) => storageOwner(graph, input)));
   return graph.nodes.slice(0, node.id).some((update) => {
-    const updated = updatedInput(update.op);
-    return updated !== undefined && owners.has(update.inputs[updated] ?? -1);
+    return updatedInputs(update.op).some((updated) => owners.has(update.inputs[updated] ?? -1));
   });
 }
 
@@ -143,7 +142,7 @@ function mergeEqual(graph: Graph): Graph {
   const canonical: NodeId[] = [];
   const nodes = graph.nodes.map((node) => {
     const inputs = node.inputs.map((id) => canonical[id] ?? id);
-    const mergeable = node.inputs.length > 0 && updatedInput(node.op) === undefined;
+    const mergeable = node.inputs.length > 0 && updatedInputs(node.op).length === 0;
     const key = JSON.stringify([node.op, node.params, inputs], exactNumbers);
     const first = mergeable ? seen.get(key) : undefined;
     canonical.push(first ?? node.id);
@@ -159,10 +158,10 @@ function exactNumbers(_: string, value: unknown): unknown {
 }
 
 /** Drops nodes that no output needs. Updates of states count as outputs: the next run reads them. */
-function removeDead(graph: Graph): Graph {
+export function removeDead(graph: Graph): Graph {
   const live = new Set(graph.outputs.map((output) => output.node));
   for (const node of [...graph.nodes].reverse()) {
-    if (updatedInput(node.op) !== undefined) live.add(node.id);
+    if (updatedInputs(node.op).length > 0) live.add(node.id);
     if (live.has(node.id)) for (const input of node.inputs) live.add(input);
   }
   const renamed = new Map<NodeId, NodeId>();

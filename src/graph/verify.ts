@@ -2,7 +2,7 @@ import { dtypes, isQuantized } from '../core/dtype.js';
 import { GraphError } from '../core/errors.js';
 import { elementCount, formatType, sameShape } from '../core/tensor.js';
 import type { OpName, OpParams } from '../ops/params.js';
-import { isLeaf, ops, updatedInput } from '../ops/table.js';
+import { isLeaf, ops, updatedInput, updatedInputs } from '../ops/table.js';
 import type { Graph, GraphNode, NodeId } from './graph.js';
 
 /** Throws `GraphError` unless the graph is well formed: order, arity, types, names, and the discipline of states. It always runs, on every graph that is built or rewritten. */
@@ -63,13 +63,13 @@ function verifyStates(graph: Graph): void {
       if (writer !== undefined)
         throw new GraphError(`${node.name} reads node ${input}, which node ${writer} has overwritten: read its result instead`, node.id);
     }
-    const updated = updatedInput(node.op);
-    if (updated === undefined) continue;
-    const target = node.inputs[updated] ?? -1;
-    if (stateLeaf(graph, target) === undefined) throw new GraphError(`${node.name} updates node ${target}, which is not a state`, node.id);
-    if (node.inputs.some((input, index) => index !== updated && storageOwner(graph, input) === target))
-      throw new GraphError(`${node.name} reads node ${target} while it updates it: no kernel can do both`, node.id);
-    overwrittenBy.set(target, node.id);
+    for (const updated of updatedInputs(node.op)) {
+      const target = node.inputs[updated] ?? -1;
+      if (stateLeaf(graph, target) === undefined) throw new GraphError(`${node.name} updates node ${target}, which is not a state`, node.id);
+      if (node.inputs.some((input, index) => index !== updated && storageOwner(graph, input) === target))
+        throw new GraphError(`${node.name} reads node ${target} while it updates it: no kernel can do both`, node.id);
+      overwrittenBy.set(target, node.id);
+    }
   }
   for (const { name, node } of graph.outputs) {
     const writer = overwrittenBy.get(storageOwner(graph, node));

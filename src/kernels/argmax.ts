@@ -13,7 +13,7 @@ const threads = 256;
 /** Elements of a chunk: eight a thread. */
 const chunkSize = 2048;
 
-const orderFunction = `fn order(x: f32) -> u32 {
+export const orderFunction = `fn order(x: f32) -> u32 {
   let bits = bitcast<u32>(x);
   let magnitude = bits & 0x7fffffffu;
   if (magnitude > 0x7f800000u) { return 0u; }
@@ -23,13 +23,13 @@ const orderFunction = `fn order(x: f32) -> u32 {
 `;
 
 /** Merges a candidate into the thread's (best, at): larger order first, then lower index. */
-const merge = (order: string, index: string): string => `    if (${order} > best || (${order} == best && ${index} < at)) {
+export const merge = (order: string, index: string): string => `    if (${order} > best || (${order} == best && ${index} < at)) {
       best = ${order};
       at = ${index};
     }
 `;
 
-interface Contest {
+export interface Contest {
   readonly declarations: string;
   /** Text that leaves the workgroup's winner in thread 0's `best` and `at`. */
   readonly body: string;
@@ -39,7 +39,7 @@ interface Contest {
 }
 
 /** The best (best, at) of a workgroup. */
-function contest(subgroups: SubgroupRange | undefined): Contest {
+export function contest(subgroups: SubgroupRange | undefined): Contest {
   const slots = subgroups === undefined ? threads : Math.ceil(threads / subgroups.min);
   const declarations = `var<workgroup> bests: array<u32, ${slots}>;\nvar<workgroup> places: array<u32, ${slots}>;\n`;
   const round = (limit: string, step: string): string => `  if (local < ${limit}) {

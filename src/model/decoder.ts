@@ -2,6 +2,7 @@ import { ArgumentError, BusyError, ContextError, DisposedError, throwIfAborted }
 import type { TensorType } from '../core/tensor.js';
 import type { Graph } from '../graph/graph.js';
 import { type RewriteEntry, rewrite } from '../graph/rewrite.js';
+import { type Refusal, rewriteDecode } from '../graph/rewrite-decode.js';
 import { stateWord, stateWords } from '../ops/state.js';
 import { Arena, allocateBanks } from '../runtime/arena.js';
 import type { Backend, BackendKind, Executable, Program, Region, RegionWrite, StepTiming, Storage } from '../runtime/backend.js';
@@ -21,6 +22,8 @@ export interface DecoderOptions {
 /** A planned graph for runs of up to `rows` rows, compiled when it is first needed. */
 interface Run {
   readonly rows: number;
+  /** It runs at positions below this. */
+  readonly window: number;
   readonly program: Program;
   readonly arena: Arena;
   executable: Promise<Executable> | undefined;
@@ -76,9 +79,9 @@ export class Decoder {
     options: DecoderOptions,
     ropeFactors?: Float32Array,
   ): Promise<Decoder> {
-    const described = decoderRuns(backend.kind, config, weights, options);
+    const described = decoderRuns(backend.kind, config, weights, options, backend.refuses);
     const maxRows = described.at(-1)?.rows ?? 1;
-    const planned = described.map(({ rows, graph, report }) => ({ rows, report, program: backend.program(graph) }));
+    const planned = described.map(({ rows, window, graph, report }) => ({ rows, window, report, program: backend.program(graph) }));
     const tensors = new TensorStore(backend);
     let banks: readonly Storage[] = [];
     try {
@@ -97,7 +100,7 @@ export class Decoder {
       for (const bank of banks) bank.free();
       throw error;
     }
-    const runs = planned.map(({ rows, program }) => ({ rows, program, arena: new Arena(backend, program.plan, banks), executable: undefined }));
+    const runs = planned.map(({ rows, window, program }) => ({ rows, window, program, arena: new Arena(backend, program.plan, banks), executable: undefined }));
     return new Decoder({ backend, config, options, tensors, weights, banks, runs, report: planned[0]?.report ?? [] });
   }
 
@@ -118,8 +121,9 @@ export class Decoder {
 
   /** Compiles the decode step and the prefill runs that a prompt of `tokens` tokens needs. */
   async warm(tokens = 1): Promise<void> {
-    const needed = new Set([this.#runs[0], ...this.#chunks(tokens).map((rows) => this.#runFor(rows))]);
-    await Promise.all([...needed].map((run) => run && this.#executable(run)));
+    const after = Math.min(this.#position + tokens, this.options.contextLength - 1);
+    const needed = new Set([this.#runFor(1, after), ...this.#chunks(tokens).map((rows) => this.#runFor(rows))]);
+    await Promise.all([...needed].map((run) => this.#executable(run)));
   }
 
   /** Forgets the cache's tokens from `position` on. */
@@ -174,7 +178,7 @@ export class Decoder {
       const banks = await allocateBanks(this.backend, [program.plan]);
       try {
         const executable = await program.prepare(this.tensors.bindings(program.plan, banks, new Map()));
-        const run: Run = { rows, program, arena: new Arena(this.backend, program.plan, banks), executable: Promise.resolve(executable) };
+        const run: Run = { rows, window: this.options.contextLength, program, arena: new Arena(this.backend, program.plan, banks), executable: Promise.resolve(executable) };
         for (let start = 0; start < ids.length; start += rows) {
           const chunk = ids.slice(start, start + rows);
           const [bytes] = await executable.run(this.#writes(chunk), [outputRegion(run, decoderNames.logits)]);
@@ -250,8 +254,8 @@ export class Decoder {
     return chunks;
   }
 
-  #runFor(rows: number): Run {
-    const run = this.#runs.find((candidate) => candidate.rows >= rows);
+  #runFor(rows: number, position = this.#position): Run {
+    const run = this.#runs.find((candidate) => candidate.rows >= rows && position < candidate.window);
     if (run === undefined) throw new ArgumentError('rows', `${rows} rows are more than the largest run takes`);
     return run;
   }
@@ -327,16 +331,36 @@ function outputRegion(run: Run, name: string): Region {
   return run.arena.region(output.node);
 }
 
-/** The rewritten graph of every run that a decoder plans, by rows, smallest first. */
+/** A run that a decoder plans. */
+export interface DescribedRun {
+  readonly rows: number;
+  readonly window: number;
+  readonly graph: Graph;
+  readonly report: readonly RewriteEntry[];
+}
+
+/** Decode steps for positions below this attend in one dispatch where the backend has fused ones. */
+const shortWindow = 512;
+
+/** The rewritten graph of every run that a decoder plans, by rows and then by window, smallest first. */
 export function decoderRuns(
   kind: BackendKind,
   config: DecoderConfig,
   weights: ReadonlyMap<string, TensorType>,
   options: DecoderOptions,
-): readonly { readonly rows: number; readonly graph: Graph; readonly report: readonly RewriteEntry[] }[] {
+  refuses?: Refusal,
+): readonly DescribedRun[] {
   const sizes = runSizes(kind, options);
   const maxRows = sizes.at(-1) ?? 1;
-  return sizes.map((rows) => ({ rows, ...rewrite(decoderGraph(config, weights, { ...options, rows, maxRows, logits: 'next' })) }));
+  const { contextLength } = options;
+  return sizes.flatMap((rows): DescribedRun[] => {
+    const plain = rewrite(decoderGraph(config, weights, { ...options, rows, maxRows, logits: 'next' }));
+    if (rows > 1 || refuses === undefined) return [{ rows, window: contextLength, ...plain }];
+    const windows = contextLength > shortWindow ? [shortWindow, contextLength] : [contextLength];
+    const fused = windows.map((window) => ({ window, ...rewriteDecode(plain.graph, refuses, window) }));
+    const attends = fused[0]?.graph.nodes.some((node) => node.op === 'attendToken');
+    return (attends ? fused : fused.slice(-1)).map(({ window, graph, report }) => ({ rows, window, graph, report: [...plain.report, ...report] }));
+  });
 }
 
 /**

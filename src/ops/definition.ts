@@ -16,8 +16,12 @@ export interface OpDefinition<K extends OpName> {
   type(inputs: readonly TensorType[], params: OpParams[K]): TensorType;
   /** The output's values; inputs have passed `type`. An updating operation returns the new contents of the state. */
   reference(inputs: readonly HostTensor[], params: OpParams[K], output: TensorType): Float64Array;
-  /** Index of the state input that the output takes the place of: the operation writes it in place. */
-  readonly updates?: number;
+  /**
+   * State inputs that the operation writes in place. A number: the output is that state's new version. A list: the output is a tensor of its own, and the states' new contents, which
+   * `updated` gives in the order of the list, are for the next run.
+   */
+  readonly updates?: number | readonly number[];
+  updated?(inputs: readonly HostTensor[], params: OpParams[K]): readonly Float64Array[];
 }
 
 /** A leaf has no inputs; its type is given where it is made. */

@@ -56,6 +56,12 @@ export interface OpParams {
   attention: { readonly scale: number };
   argmax: Record<never, never>;
   advance: Record<never, never>;
+
+  tokenLinear: { readonly eps?: number; readonly bias: boolean; readonly residual: boolean };
+  qkv: { readonly eps: number; readonly biases: boolean };
+  gatedProduct: { readonly eps: number };
+  attendToken: { readonly scale: number; readonly pairing: RopePairing; readonly eps?: number; readonly window: number };
+  chooseNext: Record<never, never>;
 }
 
 export type OpName = keyof OpParams;

@@ -1,4 +1,5 @@
 import { attentionOps } from './attention.js';
+import { decodeOps } from './decode.js';
 import type { LeafDefinition, OpDefinition } from './definition.js';
 import { elementwiseOps } from './elementwise.js';
 import { linearOps } from './linear.js';
@@ -11,6 +12,7 @@ export const ops: { readonly [K in Exclude<OpName, LeafOp>]: OpDefinition<K> } =
   ...shapeOps,
   ...linearOps,
   ...attentionOps,
+  ...decodeOps,
 };
 
 const leaf: LeafDefinition = { arity: 0 };
@@ -29,7 +31,14 @@ export function isCompute(op: OpName): op is ComputeOp {
   return !isLeaf(op) && !isView(op);
 }
 
-/** The input whose storage `op` updates in place, if it does. */
+/** The input whose storage the output of `op` takes the place of, if it does. */
 export function updatedInput(op: OpName): number | undefined {
-  return isLeaf(op) ? undefined : ops[op].updates;
+  const updates = isLeaf(op) ? undefined : ops[op].updates;
+  return typeof updates === 'number' ? updates : undefined;
+}
+
+/** Every input that `op` writes in place, whether its output is the new version of one or a tensor of its own. */
+export function updatedInputs(op: OpName): readonly number[] {
+  const updates = isLeaf(op) ? undefined : ops[op].updates;
+  return updates === undefined ? [] : typeof updates === 'number' ? [updates] : updates;
 }

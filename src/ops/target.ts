@@ -28,6 +28,30 @@ export interface LoweringNode<K extends ComputeOp> {
 export interface LoweringContext {
   /** A value that lives between steps of one node. */
   scratch(type: TensorType): TensorRef;
+  /** The forms of values that this target passes between its own kernels; absent where a node is lowered alone. */
+  readonly forms?: FormContext;
+}
+
+/** Another form of a value that a consumer reads in the plain one's stead: 8-bit activations, for instance. `gain` is a vector that the values are multiplied with before. */
+export interface FormDemand {
+  readonly kind: string;
+  readonly gain?: TensorRef;
+}
+
+export interface FormContext {
+  /** What the readers of this node's output want: the plain values, another form, or both. */
+  readonly wanted: { readonly plain: boolean; readonly form?: FormDemand };
+  /** Says that `ref` holds the wanted form of this node's output. */
+  provide(ref: TensorRef): void;
+  /** The form of an input that its producer has made, if it has. */
+  made(input: TensorRef): TensorRef | undefined;
+}
+
+/** A node before it is lowered. */
+export interface NodeTypes<K extends ComputeOp = ComputeOp> {
+  readonly op: K;
+  readonly params: OpParams[K];
+  readonly inputs: readonly TensorType[];
 }
 
 export type LoweringRule<K extends ComputeOp, Kernel> = (node: LoweringNode<K>, context: LoweringContext) => readonly Step<Kernel>[];
@@ -73,6 +97,10 @@ export interface Target<Kernel> {
   readonly memory: MemoryRules;
   readonly weights: WeightStore;
   readonly rules: { readonly [K in ComputeOp]: LoweringRule<K, Kernel> };
+  /** The input that the rule of a node reads in a form of the target's own where the producer has made it, with the input that is its gain. */
+  takesForm?(node: NodeTypes): { readonly input: number; readonly kind: string; readonly gain?: number } | undefined;
+  /** Operations of `ops/decode.ts` that graphs for this target may be rewritten to: a reason against one of them, or undefined where it is wanted. None without it. */
+  refuses?(node: NodeTypes): string | undefined;
   /** What the validator has to know of a dispatch; absent where steps are calls. */
   dispatch?(kernel: Kernel): { readonly grid: Grid; readonly bindings: readonly BindingKind[] };
 }

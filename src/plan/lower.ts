@@ -2,11 +2,11 @@ import { byteLengthOf, dtypes } from '../core/dtype.js';
 import { GraphError, UnsupportedError } from '../core/errors.js';
 import type { Step, ValueId } from '../core/step.js';
 import { byteLengthOfType, elementCount, formatType, type TensorType } from '../core/tensor.js';
-import type { Graph, GraphNode } from '../graph/graph.js';
+import type { Graph, GraphNode, NodeId } from '../graph/graph.js';
 import { stateLeaf } from '../graph/verify.js';
 import type { ComputeOp } from '../ops/params.js';
-import { isCompute, updatedInput } from '../ops/table.js';
-import type { LoweringContext, LoweringNode, LoweringRule, RowShard, Target, TensorRef } from '../ops/target.js';
+import { isCompute, isLeaf, updatedInput } from '../ops/table.js';
+import type { FormContext, LoweringContext, LoweringNode, LoweringRule, NodeTypes, RowShard, Target, TensorRef } from '../ops/target.js';
 
 /** Who owns a value's bytes: the arena (activations and inputs), or a buffer of its own. */
 export type StorageClass = 'arena' | 'param' | 'state' | 'constant';
@@ -35,6 +35,9 @@ export function lower<Kernel>(graph: Graph, target: Target<Kernel>): Lowered<Ker
   const values = new Map<ValueId, PlanValue>();
   const steps: Step<Kernel>[] = [];
   let nextScratch = graph.nodes.length;
+  const forms = new Forms(graph, target);
+  // Leaves first: a kernel may read one of a later node, the gain of the next norm for instance.
+  for (const node of graph.nodes) if (isLeaf(node.op)) values.set(node.id, planValueOf(graph, node, values, target));
   for (const node of graph.nodes) {
     values.set(node.id, planValueOf(graph, node, values, target));
     if (!isCompute(node.op)) continue;
@@ -44,6 +47,7 @@ export function lower<Kernel>(graph: Graph, target: Target<Kernel>): Lowered<Ker
         values.set(id, rootValue(id, `${node.name} scratch`, type, 'arena', false));
         return { id, type, shards: wholeTensor(type) };
       },
+      forms: forms.of(node, values),
     };
     checkWeight(node, values);
     const lowered = lowerNode(node.op, node, values, target, context);
@@ -56,6 +60,52 @@ export function lower<Kernel>(graph: Graph, target: Target<Kernel>): Lowered<Ker
       throw new UnsupportedError(`output "${name}" is a weight, which is stored as the device likes: no run can give it back`);
   }
   return { steps, values };
+}
+
+/** Who wants which form of a value, and which forms have been made. */
+class Forms<Kernel> {
+  readonly #readers: ReadonlyMap<NodeId, readonly { readonly kind: string; readonly gain?: NodeId }[]>;
+  readonly #plain: ReadonlySet<NodeId>;
+  readonly #made = new Map<ValueId, TensorRef>();
+
+  constructor(graph: Graph, target: Target<Kernel>) {
+    const readers = new Map<NodeId, { kind: string; gain?: NodeId }[]>();
+    const plain = new Set(graph.outputs.map((output) => output.node));
+    for (const node of graph.nodes) {
+      const taken = isCompute(node.op) ? target.takesForm?.(nodeTypes(graph, node, node.op)) : undefined;
+      node.inputs.forEach((input, index) => {
+        if (index !== taken?.input) plain.add(input);
+        else {
+          const gain = taken.gain === undefined ? {} : { gain: node.inputs[taken.gain] ?? -1 };
+          readers.set(input, [...(readers.get(input) ?? []), { kind: taken.kind, ...gain }]);
+        }
+      });
+    }
+    this.#readers = readers;
+    this.#plain = plain;
+  }
+
+  of(node: GraphNode, values: ReadonlyMap<ValueId, PlanValue>): FormContext {
+    const [first, ...others] = this.#readers.get(node.id) ?? [];
+    // A form is made for one reader, or for several that want the same; else each makes its own from the plain values.
+    const agreed = first !== undefined && others.every((other) => other.kind === first.kind && other.gain === first.gain);
+    // The gain has to be there when the producer runs, which leaves and earlier nodes are.
+    const known = first?.gain === undefined || values.has(first.gain);
+    const gain = first?.gain === undefined || !known ? {} : { gain: refOf(values, first.gain) };
+    const form = first !== undefined && agreed && known ? { form: { kind: first.kind, ...gain } } : {};
+    return {
+      wanted: { plain: this.#plain.has(node.id) || first === undefined || form.form === undefined, ...form },
+      provide: (ref) => {
+        this.#made.set(node.id, ref);
+      },
+      made: (input) => this.#made.get(input.id),
+    };
+  }
+}
+
+function nodeTypes(graph: Graph, node: GraphNode, op: ComputeOp): NodeTypes {
+  const inputs = node.inputs.map((id) => graph.nodes[id]?.type ?? { dtype: 'f32', shape: [] });
+  return { op, params: node.params, inputs } as NodeTypes;
 }
 
 /** Products and gathers read what the weight store has laid out. Of values that are not weights, only f32 matrices look the same. */

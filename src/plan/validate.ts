@@ -1,5 +1,6 @@
 import { PlanError } from '../core/errors.js';
 import type { ValueId } from '../core/step.js';
+import { updatedInput, updatedInputs } from '../ops/table.js';
 import type { ExecutionPlan, Location, PlannedArg, PlannedStep } from './execution-plan.js';
 
 /**
@@ -85,7 +86,7 @@ class Memory<Kernel> {
 
   expectUpdatable(step: PlannedStep<Kernel>, arg: PlannedArg, index: number): void {
     const node = this.#plan.graph.nodes[arg.value];
-    const before = step.consumes ?? (arg.location.storage === 'state' ? this.#previousVersion(arg.value) : undefined);
+    const before = step.consumes ?? (arg.location.storage === 'state' ? (this.#previousVersion(arg.value) ?? this.#updatedBeside(step, arg.value)) : undefined);
     if (before === undefined)
       throw new PlanError(`step ${index} (${step.label}) updates ${node?.name ?? arg.value}, which is neither a state nor in place`, index);
     this.expect(before, arg.location, step.label, index);
@@ -119,6 +120,13 @@ class Memory<Kernel> {
   #previousVersion(value: ValueId): ValueId | undefined {
     const node = this.#plan.graph.nodes[value];
     return node?.inputs.find((input) => this.#plan.values.get(input)?.root === this.#plan.values.get(value)?.root);
+  }
+
+  /** A state that the step's node updates beside an output of its own: it has no newer version in this run. */
+  #updatedBeside(step: PlannedStep<Kernel>, value: ValueId): ValueId | undefined {
+    const node = this.#plan.graph.nodes[step.node];
+    if (node === undefined || updatedInput(node.op) !== undefined) return undefined;
+    return updatedInputs(node.op).some((input) => node.inputs[input] === value) ? value : undefined;
   }
 
   #buffer(location: Location): Map<ValueId, Location> {

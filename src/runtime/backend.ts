@@ -2,7 +2,7 @@ import type { MemoryClass, MemoryLedger } from '../core/memory.js';
 import type { ValueId } from '../core/step.js';
 import type { Graph } from '../graph/graph.js';
 import type { OpCase } from '../ops/case.js';
-import type { WeightStore } from '../ops/target.js';
+import type { Target, WeightStore } from '../ops/target.js';
 import type { ExecutionPlan } from '../plan/execution-plan.js';
 
 export type BackendKind = 'webgpu' | 'cpu';
@@ -72,6 +72,8 @@ export interface Backend {
   /** Whether a GPU's own checks are on: 'checked', 'unchecked', or 'host' where a browser or the caller decides. */
   readonly checks: string;
   readonly weights: WeightStore;
+  /** Which fused operations of a decode step the backend does not want, and why; undefined where it wants none. */
+  readonly refuses: Target<unknown>['refuses'];
   program(graph: Graph): Program;
   allocate(label: string, byteLength: number, memoryClass: MemoryClass): Promise<Storage>;
   /** Writes at a multiple of 4 bytes; `bytes` may be reused once the promise resolves. */

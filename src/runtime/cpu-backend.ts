@@ -6,6 +6,8 @@ import type { CpuAllocation } from '../cpu/memory.js';
 import { activationRounding } from '../cpu/rounding.js';
 import { cpuTarget } from '../cpu/target.js';
 import type { Graph } from '../graph/graph.js';
+import { blockFormats, isPackedType } from '../cpu/formats.js';
+import { decodeRounding } from '../ops/activation-rounding.js';
 import type { OpCase } from '../ops/case.js';
 import type { Target, WeightStore } from '../ops/target.js';
 import { planGraph } from '../plan/plan.js';
@@ -60,6 +62,7 @@ export class CpuBackend implements Backend {
   readonly kind = 'cpu';
   readonly name = 'WASM SIMD, 1 thread';
   readonly checks = 'checked';
+  readonly refuses = undefined;
   readonly reason: string;
   readonly #device: CpuDevice;
   readonly #target: Target<CpuKernel> = cpuTarget();
@@ -114,7 +117,7 @@ export class CpuBackend implements Backend {
   }
 
   caseRounding(opCase: OpCase): Float64Array | undefined {
-    return activationRounding(opCase);
+    return activationRounding(opCase) ?? decodeRounding(opCase, (dtype) => (isPackedType(dtype) ? { unit: blockFormats[dtype].unit, levels: 32_767 } : undefined));
   }
 
   dispose(): void {

@@ -8,8 +8,11 @@ import { profile } from '../gpu/profiler.js';
 import type { ReadbackRing } from '../gpu/readback.js';
 import { Recorder } from '../gpu/recorder.js';
 import type { Graph } from '../graph/graph.js';
-import { gpuTarget } from '../kernels/target.js';
-import type { Target, WeightStore } from '../ops/target.js';
+import { activationBlock } from '../kernels/decode/activations.js';
+import { type GpuTargetOptions, gpuTarget } from '../kernels/target.js';
+import { decodeRounding } from '../ops/activation-rounding.js';
+import type { OpCase } from '../ops/case.js';
+import type { NodeTypes, Target, WeightStore } from '../ops/target.js';
 import type { ExecutionPlan } from '../plan/execution-plan.js';
 import { planGraph } from '../plan/plan.js';
 import type { Backend, Bindings, Executable, Program, Region, RegionWrite, StepTiming, Storage } from './backend.js';
@@ -54,11 +57,11 @@ export class WebGpuBackend implements Backend {
   readonly #owned: boolean;
 
   /** `owned`: whether `dispose()` ends the device too, which is the caller's otherwise. */
-  constructor(gpu: GpuDevice, options: { readonly reason?: string; readonly owned?: boolean } = {}) {
+  constructor(gpu: GpuDevice, options: GpuTargetOptions & { readonly reason?: string; readonly owned?: boolean } = {}) {
     this.gpu = gpu;
     this.reason = options.reason ?? gpu.reason;
     this.#owned = options.owned ?? true;
-    this.#target = gpuTarget(gpu.capabilities);
+    this.#target = gpuTarget(gpu.capabilities, options);
     this.#readback = gpu.createReadback();
   }
 
@@ -72,6 +75,10 @@ export class WebGpuBackend implements Backend {
 
   get weights(): WeightStore {
     return this.#target.weights;
+  }
+
+  get refuses(): Target<GpuKernel>['refuses'] {
+    return this.#target.refuses;
   }
 
   /** Resolves when the device is gone. */
@@ -116,8 +123,10 @@ export class WebGpuBackend implements Backend {
     return this.gpu.memory.ledger();
   }
 
-  caseRounding(): undefined {
-    return undefined;
+  caseRounding(opCase: OpCase): Float64Array | undefined {
+    const node = { op: opCase.op, params: opCase.params, inputs: opCase.inputs.map((input) => input.type) } as NodeTypes;
+    const rounds = this.#target.refuses?.(node) === undefined;
+    return rounds ? decodeRounding(opCase, () => ({ unit: activationBlock, levels: 127 })) : undefined;
   }
 
   dispose(): void {

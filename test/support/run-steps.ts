@@ -63,7 +63,7 @@ export async function runCase<K extends ComputeOp>(test: TestDevice, rule: RuleM
     buffers.set(`${id}.0`, makeBuffer(test.device, byteLengthOfType(valueType)));
     return { id, type: valueType, shards: [{ start: 0, rows: valueType.shape[0] ?? 1 }] };
   };
-  const output = definition.updates === undefined ? value(type, next++) : { ...requireValue(inputs[definition.updates]), id: definition.updates };
+  const output = typeof definition.updates !== 'number' ? value(type, next++) : { ...requireValue(inputs[definition.updates]), id: definition.updates };
   const scratch = (scratchType: TensorType): TensorRef => value(scratchType, next++);
   const steps = rule(capabilities)({ op: opCase.op, params: opCase.params, inputs, output, label: opCase.name, id: 0 }, { scratch });
   const found = (arg: StepArg): GPUBuffer => requireValue(buffers.get(`${arg.value}.${arg.shard}`), `value ${arg.value}, shard ${arg.shard}`);

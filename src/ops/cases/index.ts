@@ -2,6 +2,7 @@ import type { OpCase } from '../case.js';
 import { argmaxCases } from './argmax.js';
 import { attentionCases } from './attention.js';
 import { cacheWriteCases } from './cache.js';
+import { attendTokenCases, chooseNextCases, gatedProductCases, qkvCases, tokenLinearCases } from './decode.js';
 import { binaryCases, swigluCases, unaryCases } from './elementwise.js';
 import { gatherCases } from './gather.js';
 import { linearCases } from './linear.js';
@@ -24,5 +25,10 @@ export function allCases(): OpCase[] {
     ...lastRowCases(),
     ...argmaxCases(),
     ...advanceCases(),
+    ...tokenLinearCases(),
+    ...qkvCases(),
+    ...gatedProductCases(),
+    ...attendTokenCases(),
+    ...chooseNextCases(),
   ];
 }

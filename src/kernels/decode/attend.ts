@@ -1,0 +1,357 @@
+/**
+ * Attention of one token, from its raw queries, keys and values. Eight neighbours' elements of a head lie in one lane, so that a row of an f16 cache is one 16-byte load a lane.
+ *
+ * - `attendKernel`: windows whose scores fit in workgroup memory, one dispatch. A workgroup takes one query head and a slice of its columns: all scores, then the slice. The token's own key and value
+ *   never pass through the cache: one workgroup of each KV head writes them for the tokens to come.
+ * - `placeKernel`: turns queries and keys and writes the caches, for windows that need several workgroups a head.
+ */
+
+import type { GpuKernel } from '../../core/kernel.js';
+import type { RopePairing } from '../../ops/params.js';
+import { stateWord } from '../../ops/state.js';
+import { declareBindings, defineKernel, f32Literal, foldGrid, mainHead } from '../template.js';
+import { packFunction } from './activations.js';
+
+export interface AttendProblem {
+  readonly heads: number;
+  readonly kvHeads: number;
+  /** Elements of a head; RoPE turns all of them. */
+  readonly width: number;
+  readonly capacity: number;
+  /** Positions are below it. */
+  readonly window: number;
+  /** Rows of the angle table. */
+  readonly positions: number;
+  readonly pairing: RopePairing;
+  /** eps of the norms of Q and K. */
+  readonly eps: number | undefined;
+  readonly scale: number;
+}
+
+export interface AttendShape {
+  readonly subgroupSize: number;
+  readonly subgroups: number;
+  /** Workgroups that share the columns of a head. */
+  readonly slices: number;
+  /** Keys that a lane loads before it computes. */
+  readonly unroll: number;
+}
+
+const range = (count: number): readonly number[] => Array.from({ length: count }, (_, i) => i);
+const lines = (count: number, line: (i: number) => string): string => range(count).map(line).join('');
+
+interface AttendLayout {
+  /** Lanes of a row of keys, and rows that a subgroup takes at a time. */
+  readonly keyLanes: number;
+  readonly keyRows: number;
+  readonly keyStep: number;
+  readonly keySteps: number;
+  /** The same for a slice of the values. */
+  readonly valueLanes: number;
+  readonly valueRows: number;
+  readonly valueStep: number;
+  readonly rounds: number;
+  /** Columns of a slice. */
+  readonly columns: number;
+}
+
+function layoutOf({ width, window }: AttendProblem, { subgroupSize, subgroups, slices, unroll }: AttendShape): AttendLayout {
+  const keyLanes = width / 8;
+  const keyRows = subgroupSize / keyLanes;
+  const keyStep = subgroups * keyRows * unroll;
+  const columns = width / slices;
+  const valueLanes = columns / 8;
+  const valueRows = subgroupSize / valueLanes;
+  const valueStep = subgroups * valueRows;
+  return { keyLanes, keyRows, keyStep, keySteps: Math.ceil(window / keyStep), valueLanes, valueRows, valueStep, rounds: Math.ceil(window / valueStep), columns };
+}
+
+function scoreCount(layout: AttendLayout): number {
+  return Math.max(layout.keySteps * layout.keyStep, layout.rounds * layout.valueStep);
+}
+
+export function attendBytes(problem: AttendProblem, shape: AttendShape): number {
+  const layout = layoutOf(problem, shape);
+  return (scoreCount(layout) + shape.subgroups * (layout.columns + 2) + layout.columns) * 4;
+}
+
+/** Whether lanes of 8 elements fit the heads: a power of two of them, at least two, in a subgroup. */
+export function fitsLanes(width: number, subgroupSize: number): boolean {
+  return [16, 32, 64, 128, 256].includes(width) && width / 8 <= subgroupSize;
+}
+
+export function attendKernel(problem: AttendProblem, shape: AttendShape, outputs: { readonly plain: boolean; readonly packed: boolean }): GpuKernel {
+  const threads = shape.subgroups * shape.subgroupSize;
+  const groups = problem.heads * shape.slices;
+  const bindings = [
+    ...attendInputs(problem),
+    ...(outputs.plain ? [['y', 'f32', 'read_write'] as const] : []),
+    ...(outputs.packed ? [['packed', 'u32', 'read_write'] as const] : []),
+  ];
+  return defineKernel({
+    family: 'attend_token',
+    params: { ...problem, eps: problem.eps ?? 'none', ...shape, ...outputs },
+    bindings: bindings.map(([, , kind]) => kind),
+    workgroups: foldGrid(groups),
+    workgroupSize: threads,
+    workgroupBytes: attendBytes(problem, shape),
+    features: ['subgroups'],
+    wgsl: () =>
+      `${declareBindings(bindings)}${outputs.packed ? packFunction(problem.heads * problem.width) : ''}${attendText(problem, shape, groups, threads, outputs)}`,
+  });
+}
+
+function attendInputs({ eps }: AttendProblem): readonly (readonly [string, string, 'read' | 'read_write'])[] {
+  return [
+    ['keys', 'vec4<u32>', 'read_write'],
+    ['values', 'vec4<u32>', 'read_write'],
+    ['raw', 'vec4<f32>', 'read'],
+    ['angles', 'vec4<f32>', 'read'],
+    ['state', 'u32', 'read'],
+    ...(eps === undefined ? [] : [['queryGain', 'vec4<f32>', 'read'] as const, ['keyGain', 'vec4<f32>', 'read'] as const]),
+  ];
+}
+
+/** Statements that leave the eight elements of a lane's head in `<name>0` and `<name>1`: loaded, normed, turned. `sub` is the lane within the head. */
+function turnedText({ width, pairing, eps }: AttendProblem, name: string, first: string, gain: (i: number) => string): string {
+  const lanes = width / 8;
+  const load = `  var ${name}0 = raw[${first} + sub * 2u];\n  var ${name}1 = raw[${first} + sub * 2u + 1u];\n`;
+  const steps = range(Math.log2(lanes));
+  const norm =
+    eps === undefined
+      ? ''
+      : `  var ${name}Sum = dot(${name}0, ${name}0) + dot(${name}1, ${name}1);
+${steps.map((i) => `  ${name}Sum += subgroupShuffleXor(${name}Sum, ${2 ** i}u);\n`).join('')}  let ${name}Norm = inverseSqrt(${name}Sum * ${f32Literal(1 / width)} + ${f32Literal(eps)});
+  ${name}0 *= ${name}Norm * ${gain(0)};
+  ${name}1 *= ${name}Norm * ${gain(1)};
+`;
+  const turn =
+    pairing === 'adjacent'
+      ? [0, 1]
+          .map((i) => `  ${name}${i} = ${name}${i} * turn${i}.xxzz + ${name}${i}.yxwz * vec4<f32>(-turn${i}.y, turn${i}.y, -turn${i}.w, turn${i}.w);\n`)
+          .join('')
+      : [0, 1].map((i) => `  ${name}${i} = ${name}${i} * cos${i} + subgroupShuffleXor(${name}${i}, ${lanes / 2}u) * sin${i};\n`).join('');
+  return load + norm + turn;
+}
+
+/** The angles of the lane's elements at `position`. */
+function anglesText({ width, positions, pairing }: AttendProblem): string {
+  const row = `min(position, ${positions - 1}u) * ${width / 4}u`;
+  if (pairing === 'adjacent') return `  let turn0 = angles[${row} + sub * 2u];\n  let turn1 = angles[${row} + sub * 2u + 1u];\n`;
+  const at = `${row} + (sub % ${width / 16}u) * 4u`;
+  return `${lines(4, (i) => `  let turn${i} = angles[${at} + ${i}u];\n`)}  let side = select(1.0, -1.0, sub < ${width / 16}u);
+  let cos0 = vec4<f32>(turn0.xz, turn1.xz);
+  let cos1 = vec4<f32>(turn2.xz, turn3.xz);
+  let sin0 = vec4<f32>(turn0.yw, turn1.yw) * side;
+  let sin1 = vec4<f32>(turn2.yw, turn3.yw) * side;
+`;
+}
+
+const packHalves = (name: string): string =>
+  `vec4<u32>(pack2x16float(${name}0.xy), pack2x16float(${name}0.zw), pack2x16float(${name}1.xy), pack2x16float(${name}1.zw))`;
+
+const unpackHalves = (name: string, words: string): string =>
+  `let ${name}0 = vec4<f32>(unpack2x16float(${words}.x), unpack2x16float(${words}.y)); let ${name}1 = vec4<f32>(unpack2x16float(${words}.z), unpack2x16float(${words}.w));`;
+
+/** Adds n partial sums over lanes 2 `from` apart down to `to`: each step hands half of the list to the other lane, so that each lane ends with n / 2^steps whole sums. */
+function scatterSums(names: readonly string[], from: number, to: number, tag: string): { readonly text: string; readonly sums: readonly string[] } {
+  let sums = names;
+  let text = '';
+  for (let step = from; step >= to; step /= 2) {
+    const half = sums.length / 2;
+    const list = sums;
+    const up = `${tag}Up${step}`;
+    text += `  let ${up} = (lane & ${step}u) != 0u;\n`;
+    sums = range(half).map((i) => `${tag}${step}_${i}`);
+    text += sums
+      .map((name, i) => `  let ${name} = select(${list[i]}, ${list[i + half]}, ${up}) + subgroupShuffleXor(select(${list[i + half]}, ${list[i]}, ${up}), ${step}u);\n`)
+      .join('');
+  }
+  return { text, sums };
+}
+
+function attendText(
+  problem: AttendProblem,
+  shape: AttendShape,
+  groups: number,
+  threads: number,
+  outputs: { readonly plain: boolean; readonly packed: boolean },
+): string {
+  const { heads, kvHeads, width, capacity } = problem;
+  const { subgroups, slices } = shape;
+  const layout = layoutOf(problem, shape);
+  const { keyLanes, valueLanes, columns, valueRows } = layout;
+  const ratio = heads / kvHeads;
+  const values = lines(layout.rounds, (i) => {
+    const token = `min(${i * layout.valueStep}u + subgroup * ${valueRows}u + lane / ${valueLanes}u, newest)`;
+    return `  let v${i} = values[(kv * ${capacity}u + ${token}) * ${keyLanes}u + slice * ${valueLanes}u + lane % ${valueLanes}u];\n`;
+  });
+  const output = scatterSums(
+    range(8).map((i) => `o${i >> 2}.${'xyzw'.charAt(i & 3)}`),
+    shape.subgroupSize / 2,
+    valueLanes,
+    'o',
+  );
+  const left = output.sums.length;
+  const store = output.sums
+    .map((name, r) => `  part[subgroup * ${columns}u + lane % ${valueLanes}u * 8u + lane / ${valueLanes}u * ${left}u + ${r}u] = ${name};\n`)
+    .join('');
+  const rounds = lines(
+    layout.rounds,
+    (i) => `  {
+    let p = exp2(score[${i * layout.valueStep}u + subgroup * ${valueRows}u + lane / ${valueLanes}u] - most);
+    total += p;
+    ${unpackHalves('w', `v${i}`)}
+    o0 = fma(vec4<f32>(p), w0, o0);
+    o1 = fma(vec4<f32>(p), w1, o1);
+  }
+`,
+  );
+  return `var<workgroup> score: array<f32, ${scoreCount(layout)}>;
+var<workgroup> part: array<f32, ${subgroups * columns}>;
+var<workgroup> tops: array<f32, ${subgroups}>;
+var<workgroup> totals: array<f32, ${subgroups}>;
+var<workgroup> result: array<f32, ${columns}>;
+${mainHead(groups, threads, '@builtin(subgroup_invocation_id) lane: u32')}  let subgroup = local / ${shape.subgroupSize}u;
+  let slice = group % ${slices}u;
+  let head = group / ${slices}u;
+  let kv = head / ${ratio}u;
+  let sub = lane % ${keyLanes}u;
+  let row = lane / ${keyLanes}u;
+  let position = state[${stateWord.position}];
+  // The newest row of the cache; of an empty one it is never used.
+  let newest = max(position, 1u) - 1u;
+${keyLoads(problem, shape, layout, '0u')}${values}${anglesText(problem)}${turnedText(problem, 'q', `head * ${width / 4}u`, (i) => `queryGain[sub * 2u + ${i}u]`)}  q0 *= ${f32Literal(problem.scale * Math.LOG2E)};
+  q1 *= ${f32Literal(problem.scale * Math.LOG2E)};
+${turnedText(problem, 'k', `(${heads}u + kv) * ${width / 4}u`, (i) => `keyGain[sub * 2u + ${i}u]`)}  let newKey = ${packHalves('k')};
+  ${unpackHalves('r', 'newKey')}
+  var ownScore = dot(q0, r0) + dot(q1, r1);
+${range(Math.log2(keyLanes))
+  .map((i) => `  ownScore += subgroupShuffleXor(ownScore, ${2 ** i}u);\n`)
+  .join('')}${writeText(problem)}  var best = ownScore;
+${scoresText(problem, shape, layout)}  let top = subgroupMax(best);
+  if (lane == 0u) { tops[subgroup] = top; }
+  workgroupBarrier();
+  let most = ${range(subgroups)
+    .map((i) => `tops[${i}]`)
+    .reduce((a, b) => `max(${a}, ${b})`)};
+  var total = 0.0;
+  var o0 = vec4<f32>(0.0);
+  var o1 = vec4<f32>(0.0);
+${rounds}${output.text}${store}  let whole = subgroupAdd(total) * ${f32Literal(1 / valueLanes)};
+  if (lane == 0u) { totals[subgroup] = whole; }
+  workgroupBarrier();
+  let ownWeight = exp2(ownScore - most);
+  let column = slice * ${columns}u + local % ${columns}u;
+  if (local < ${columns}u) {
+    let quad = raw[(${heads + kvHeads}u + kv) * ${width / 4}u + column / 4u];
+    let pair = select(quad.xy, quad.zw, (column & 2u) != 0u);
+    let own = unpack2x16float(pack2x16float(vec2<f32>(select(pair.x, pair.y, (column & 1u) != 0u), 0.0))).x;
+    let sum = ${range(subgroups)
+      .map((i) => `part[${i * columns}u + local]`)
+      .join(' + ')};
+    let weight = ${range(subgroups)
+      .map((i) => `totals[${i}]`)
+      .join(' + ')};
+    // What lies in the cache of an empty context is no number to multiply with.
+    let value = select((sum + ownWeight * own) / (weight + ownWeight), own, position == 0u);
+    result[local] = value;
+${outputs.plain ? `    y[head * ${width}u + column] = value;\n` : ''}  }
+${
+  outputs.packed
+    ? `  workgroupBarrier();
+  let slot = min(local, ${columns / 4 - 1}u);
+  let four = vec4<f32>(result[slot * 4u], result[slot * 4u + 1u], result[slot * 4u + 2u], result[slot * 4u + 3u]);
+  packBlock(four, four, head * ${width / 4}u + slice * ${columns / 4}u + slot, local < ${columns / 4}u);
+`
+    : ''
+}}
+`;
+}
+
+function keyLoads({ capacity }: AttendProblem, { unroll }: AttendShape, layout: AttendLayout, step: string): string {
+  return lines(unroll, (u) => {
+    const token = `min(${step} * ${layout.keyStep}u + subgroup * ${layout.keyRows * unroll}u + ${u * layout.keyRows}u + row, newest)`;
+    const load = `keys[(kv * ${capacity}u + ${token}) * ${layout.keyLanes}u + sub]`;
+    return step === '0u' ? `  var key${u} = ${load};\n` : `    key${u} = ${load};\n`;
+  });
+}
+
+/** Scores of the cached positions, each whole in one lane, in workgroup memory; `best` takes the largest. */
+function scoresText(problem: AttendProblem, shape: AttendShape, layout: AttendLayout): string {
+  const { unroll } = shape;
+  const { keyLanes, keyRows, keyStep, keySteps } = layout;
+  const products = lines(unroll, (u) => `  var s${u} = 0.0;\n  { ${unpackHalves('w', `key${u}`)} s${u} = dot(w0, q0) + dot(w1, q1); }\n`);
+  const { text, sums } = scatterSums(
+    range(unroll).map((u) => `s${u}`),
+    keyLanes / 2,
+    1,
+    's',
+  );
+  const store = sums
+    .map(
+      (name, r) => `  {
+    let token = i * ${keyStep}u + subgroup * ${keyRows * unroll}u + (sub * ${sums.length}u + ${r}u) * ${keyRows}u + row;
+    let value = select(-3e38f, ${name}, token < position);
+    best = max(best, value);
+    score[token] = value;
+  }
+`,
+    )
+    .join('');
+  const next = keySteps > 1 ? keyLoads(problem, shape, layout, `min(i + 1u, ${keySteps - 1}u)`) : '';
+  const pad = scoreCount(layout) - keySteps * keyStep;
+  const threads = shape.subgroups * shape.subgroupSize;
+  const padding =
+    pad > 0
+      ? `  for (var i = 0u; i < ${Math.ceil(pad / threads)}u; i++) { let at = i * ${threads}u + local; if (at < ${pad}u) { score[${keySteps * keyStep}u + at] = -3e38f; } }\n`
+      : '';
+  return `  for (var i = 0u; i < ${keySteps}u; i++) {\n${products}${next}${text}${store}  }\n${padding}`;
+}
+
+/** The first subgroup of one workgroup of each KV head writes the token's key and value. */
+function writeText({ heads, kvHeads, width, capacity }: AttendProblem): string {
+  return `  if (slice == 0u && head % ${heads / kvHeads}u == 0u && local < ${width / 8}u && position < ${capacity}u) {
+    let at = (kv * ${capacity}u + position) * ${width / 8}u + sub;
+    let f0 = raw[(${heads + kvHeads}u + kv) * ${width / 4}u + sub * 2u];
+    let f1 = raw[(${heads + kvHeads}u + kv) * ${width / 4}u + sub * 2u + 1u];
+    keys[at] = newKey;
+    values[at] = ${packHalves('f')};
+  }
+`;
+}
+
+/** Writes turned queries, and keys and values into the caches: a group of lanes for each head. */
+export function placeKernel(problem: AttendProblem, subgroupSize: number): GpuKernel {
+  const { heads, kvHeads, width, capacity, eps } = problem;
+  const perGroup = subgroupSize / (width / 8);
+  const count = heads + 2 * kvHeads;
+  const groups = Math.ceil(count / perGroup);
+  const bindings = [...attendInputs(problem), ['query', 'vec4<f32>', 'read_write'] as const];
+  const gains = (i: number): string =>
+    `select(keyGain[sub * 2u + ${i}u], queryGain[sub * 2u + ${i}u], head < ${heads}u)`;
+  return defineKernel({
+    family: 'place_token',
+    params: { ...problem, eps: eps ?? 'none', subgroupSize },
+    bindings: bindings.map(([, , kind]) => kind),
+    workgroups: foldGrid(groups),
+    workgroupSize: subgroupSize,
+    features: ['subgroups'],
+    wgsl: () => `${declareBindings(bindings)}${mainHead(groups, subgroupSize, '@builtin(subgroup_invocation_id) lane: u32')}  let sub = lane % ${width / 8}u;
+  let index = group * ${perGroup}u + lane / ${width / 8}u;
+  let head = min(index, ${count - 1}u);
+  let position = state[${stateWord.position}];
+${anglesText(problem)}${turnedText(problem, 't', `head * ${width / 4}u`, gains)}  let v0 = raw[head * ${width / 4}u + sub * 2u];
+  let v1 = raw[head * ${width / 4}u + sub * 2u + 1u];
+  if (index < ${heads}u) {
+    query[head * ${width / 4}u + sub * 2u] = t0;
+    query[head * ${width / 4}u + sub * 2u + 1u] = t1;
+  } else if (index < ${heads + kvHeads}u && position < ${capacity}u) {
+    keys[((head - ${heads}u) * ${capacity}u + position) * ${width / 8}u + sub] = ${packHalves('t')};
+  } else if (index < ${count}u && position < ${capacity}u) {
+    values[((head - ${heads + kvHeads}u) * ${capacity}u + position) * ${width / 8}u + sub] = ${packHalves('v')};
+  }
+}
+`,
+  });
+}

@@ -1,0 +1,210 @@
+/** Lowering of the decode step's fused operations: 8-bit kernels where they fit, else the plain operations. */
+
+import type { GpuCapabilities } from '../../core/capabilities.js';
+import type { GpuKernel } from '../../core/kernel.js';
+import type { Step, StepArg } from '../../core/step.js';
+import { elementCount, type TensorType } from '../../core/tensor.js';
+import { tokenLinearInputs } from '../../ops/decode.js';
+import { composeDecode, type DecodeOp, type PlainRules } from '../../ops/decode-compose.js';
+import { need } from '../../ops/definition.js';
+import type { ComputeOp, OpParams } from '../../ops/params.js';
+import type { FormDemand, LoweringContext, LoweringNode, LoweringRule, NodeTypes, Target, TensorRef, WeightStore } from '../../ops/target.js';
+import { arg, subgroupRange } from '../template.js';
+import { weightLayout } from '../weights-layout.js';
+import { activationForm, activationType, packKernel, packsActivations } from './activations.js';
+import { attendKernel, placeKernel } from './attend.js';
+import { bestForm, chooseKernel } from './choose.js';
+import { copyStep } from './copy.js';
+import { type ProductMatrix, type ProductProblem, productGroups, productKernel } from './product.js';
+import { type ActivationChoice, attendProblem, refuseProduct, selectAttend, selectProduct } from './select.js';
+
+export interface DecodeTarget {
+  readonly rules: { readonly [K in DecodeOp]: LoweringRule<K, GpuKernel> };
+  readonly takesForm: NonNullable<Target<GpuKernel>['takesForm']>;
+  readonly refuses: NonNullable<Target<GpuKernel>['refuses']>;
+}
+
+/** The weights that a product multiplies with, and the width of its result where it is rounded to 8 bits itself. */
+function productWeights({ op, params, inputs }: NodeTypes): { readonly weights: readonly TensorType[]; readonly results?: number; readonly gain?: number } | undefined {
+  if (op === 'qkv') return { weights: inputs.slice(2, 5), gain: 1 };
+  if (op === 'gatedProduct') return { weights: inputs.slice(2, 4), gain: 1, results: inputs[2]?.shape[0] ?? 0 };
+  if (op !== 'tokenLinear') return undefined;
+  const { eps, bias, residual } = params as OpParams['tokenLinear'];
+  const weight = need(inputs[eps === undefined ? 1 : 2]);
+  return {
+    weights: [weight],
+    ...(eps === undefined ? {} : { gain: 1 }),
+    ...(residual ? { results: weight.shape[0] ?? 0 } : {}),
+    ...(bias && residual ? { results: 1 } : {}),
+  };
+}
+
+export function decodeTarget(capabilities: GpuCapabilities, store: WeightStore, plain: PlainRules<GpuKernel>['rules'], choice: ActivationChoice): DecodeTarget {
+  const refusesProduct = (node: NodeTypes): string | undefined => {
+    const found = productWeights(node);
+    return found && refuseProduct(found.weights, found.results, choice, store, capabilities);
+  };
+  const composed = composeDecode<GpuKernel>({ rules: plain, copy: copyStep });
+  const fused = <K extends DecodeOp>(rule: LoweringRule<K, GpuKernel>): LoweringRule<K, GpuKernel> => {
+    return (node, context) => {
+      const types = { op: node.op, params: node.params, inputs: node.inputs.map((input) => input.type) } as unknown as NodeTypes;
+      return refusesProduct(types) === undefined ? rule(node, context) : composed[node.op](node as never, context);
+    };
+  };
+  const make = new ProductSteps(capabilities);
+  return {
+    rules: {
+      tokenLinear: fused((node, context) => make.tokenLinear(node, context)),
+      qkv: fused((node, context) => make.qkv(node, context)),
+      gatedProduct: fused((node, context) => make.gated(node, context)),
+      attendToken: (node, context) => attendSteps(node, context, capabilities, plain) ?? composed.attendToken(node, context),
+      chooseNext(node, context) {
+        const pairs = context.forms?.made(need(node.inputs[1]));
+        if (pairs === undefined) return composed.chooseNext(node, context);
+        const kernel = chooseKernel(elementCount(pairs.type.shape) / 2, subgroupRange(capabilities));
+        return [{ label: node.label, node: node.id, kernel, args: [arg(node.output, 'readwrite'), arg(pairs, 'read')] }];
+      },
+    },
+    takesForm(node) {
+      if (node.op === 'chooseNext') return { input: 1, kind: bestForm };
+      const found = productWeights(node);
+      if (found === undefined || refusesProduct(node) !== undefined) return undefined;
+      return { input: 0, kind: activationForm, ...(found.gain === undefined ? {} : { gain: found.gain }) };
+    },
+    refuses(node) {
+      if (node.op === 'attendToken') {
+        const problem = attendProblem(node.inputs, node.params as OpParams['attendToken'], capabilities);
+        return typeof problem === 'string' ? problem : undefined;
+      }
+      return node.op === 'chooseNext' ? packsActivations(capabilities) : refusesProduct(node);
+    },
+  };
+}
+
+interface ProductPart {
+  readonly weight: TensorRef;
+  readonly bias?: TensorRef | undefined;
+}
+
+interface ProductNode {
+  readonly node: LoweringNode<ComputeOp>;
+  readonly context: LoweringContext;
+  readonly x: TensorRef;
+  readonly gain?: TensorRef | undefined;
+  readonly eps?: number | undefined;
+  readonly parts: readonly ProductPart[];
+  readonly residual?: TensorRef | undefined;
+  readonly end: ProductProblem['end'];
+}
+
+class ProductSteps {
+  readonly #capabilities: GpuCapabilities;
+
+  constructor(capabilities: GpuCapabilities) {
+    this.#capabilities = capabilities;
+  }
+
+  tokenLinear(node: LoweringNode<'tokenLinear'>, context: LoweringContext): readonly Step<GpuKernel>[] {
+    const { x, gain, w, bias, residual } = tokenLinearInputs(node.inputs, node.params);
+    return this.#steps({ node, context, x, gain, eps: node.params.eps, parts: [{ weight: w, bias }], residual, end: residual === undefined ? 'none' : 'residual' });
+  }
+
+  qkv(node: LoweringNode<'qkv'>, context: LoweringContext): readonly Step<GpuKernel>[] {
+    const [x, gain, ...rest] = node.inputs;
+    const parts = [0, 1, 2].map((i) => ({ weight: need(rest[i]), bias: node.params.biases ? need(rest[3 + i]) : undefined }));
+    return this.#steps({ node, context, x: need(x), gain, eps: node.params.eps, parts, end: 'none' });
+  }
+
+  gated(node: LoweringNode<'gatedProduct'>, context: LoweringContext): readonly Step<GpuKernel>[] {
+    const [x, gain, gate, up] = node.inputs;
+    return this.#steps({ node, context, x: need(x), gain, eps: node.params.eps, parts: [{ weight: need(gate) }, { weight: need(up) }], end: 'gated' });
+  }
+
+  #steps(product: ProductNode): readonly Step<GpuKernel>[] {
+    const { node, context, x, gain, eps, parts, residual, end } = product;
+    const depth = x.type.shape[1] ?? 0;
+    const activations = packed(node, context, x, gain);
+    const wanted = context.forms?.wanted ?? { plain: true };
+    const form = wanted.form;
+    const packs = form?.kind === activationForm && end !== 'none' ? form : undefined;
+    const best = form?.kind === bestForm && parts.length === 1 && parts[0]?.bias === undefined && end === 'none';
+    let start = 0;
+    const matrices = parts.map(({ weight, bias }): ProductMatrix => {
+      const matrix = { layout: weightLayout(weight.type), start, bias: bias !== undefined };
+      start += weight.type.shape[0] ?? 0;
+      return matrix;
+    });
+    const problem: ProductProblem = {
+      ...{ depth, matrices, eps, end, best },
+      plain: wanted.plain || (packs === undefined && !best),
+      packed: packs === undefined ? 'none' : packs.gain === undefined ? 'plain' : 'gain',
+    };
+    const results = end === 'gated' ? start / 2 : start;
+    const shape = selectProduct({ depth, results, end, best }, this.#capabilities);
+    const groups = productGroups(problem, shape).reduce((sum, count) => sum + count, 0);
+    const made = packs !== undefined ? context.scratch(activationType(results)) : best ? context.scratch({ dtype: 'u32', shape: [groups, 2] }) : undefined;
+    if (made !== undefined) context.forms?.provide(made);
+    const biases = parts.flatMap(({ bias }) => (bias === undefined ? [] : [arg(bias, 'read')]));
+    const args: readonly StepArg[] = [
+      arg(activations.ref, 'read'),
+      ...parts.map(({ weight }) => arg(weight, 'read')),
+      ...biases,
+      ...(residual === undefined ? [] : [arg(residual, 'read')]),
+      ...(packs?.gain === undefined ? [] : [arg(packs.gain, 'read')]),
+      ...(problem.plain ? [arg(node.output, 'write')] : []),
+      ...(made === undefined ? [] : [arg(made, 'write')]),
+    ];
+    return [...activations.steps, { label: node.label, node: node.id, kernel: productKernel(problem, shape), args }];
+  }
+}
+
+/** The 8-bit form of `x`: its producer's, or made here. */
+function packed(
+  node: LoweringNode<ComputeOp>,
+  context: LoweringContext,
+  x: TensorRef,
+  gain: TensorRef | undefined,
+): { readonly ref: TensorRef; readonly steps: readonly Step<GpuKernel>[] } {
+  const made = context.forms?.made(x);
+  if (made !== undefined) return { ref: made, steps: [] };
+  const width = x.type.shape[1] ?? 0;
+  const ref = context.scratch(activationType(width));
+  const args = [arg(x, 'read'), ...(gain === undefined ? [] : [arg(gain, 'read')]), arg(ref, 'write')];
+  return { ref, steps: [{ label: `${node.label} input`, node: node.id, kernel: packKernel(width, gain !== undefined), args }] };
+}
+
+function attendSteps(
+  node: LoweringNode<'attendToken'>,
+  context: LoweringContext,
+  capabilities: GpuCapabilities,
+  plain: PlainRules<GpuKernel>['rules'],
+): readonly Step<GpuKernel>[] | undefined {
+  const problem = attendProblem(
+    node.inputs.map((input) => input.type),
+    node.params,
+    capabilities,
+  );
+  if (typeof problem === 'string') return undefined;
+  const [keys, values, raw, angles, state, ...gains] = node.inputs;
+  const [k, v, session] = [need(keys), need(values), need(state)];
+  const inputs = [arg(k, 'readwrite'), arg(v, 'readwrite'), arg(need(raw), 'read'), arg(need(angles), 'read'), arg(session, 'read'), ...gains.map((gain) => arg(gain, 'read'))];
+  const wanted = context.forms?.wanted ?? { plain: true };
+  const form = formOf(wanted.form, problem.heads * problem.width);
+  const shape = selectAttend(problem, capabilities);
+  if (shape !== undefined) {
+    const packs = form && inputs.length + Number(wanted.plain) < capabilities.limits.maxStorageBuffersPerShaderStage;
+    const outputs = { plain: wanted.plain || !packs, packed: packs === true };
+    const made = outputs.packed ? context.scratch(activationType(problem.heads * problem.width)) : undefined;
+    if (made !== undefined) context.forms?.provide(made);
+    const args = [...inputs, ...(outputs.plain ? [arg(node.output, 'write')] : []), ...(made === undefined ? [] : [arg(made, 'write')])];
+    return [{ label: node.label, node: node.id, kernel: attendKernel(problem, shape, outputs), args }];
+  }
+  const query = context.scratch({ dtype: 'f32', shape: [1, problem.heads, problem.width] });
+  const place = { label: `${node.label} place`, node: node.id, kernel: placeKernel(problem, capabilities.subgroupMinSize), args: [...inputs, arg(query, 'write')] };
+  const attention = { op: 'attention' as const, params: { scale: problem.scale }, inputs: [query, k, v, session], output: node.output, label: node.label, id: node.id };
+  return [place, ...plain.attention(attention, { scratch: (type) => context.scratch(type) })];
+}
+
+function formOf(form: FormDemand | undefined, width: number): boolean {
+  return form?.kind === activationForm && form.gain === undefined && width % 32 === 0;
+}
