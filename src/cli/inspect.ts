@@ -82,8 +82,12 @@ function inspectFile(file: GgufFile, context: number | undefined): Inspection {
 
 function memoryOf(model: ModelDescription, wanted: number | undefined): Memory {
   const context = wanted ?? Math.min(model.config.trainedContext, defaultContext);
-  const options = { contextLength: context, cacheType: 'f32', prefillChunk: Math.min(defaultChunk, context) } as const;
-  return { context, webgpu: memoryNeeded(model, options, baseCapabilities), cpu: memoryNeeded(model, options, 'cpu') };
+  const options = { contextLength: context, prefillChunk: Math.min(defaultChunk, context) };
+  return {
+    context,
+    webgpu: memoryNeeded(model, { ...options, cacheType: 'f16' }, baseCapabilities),
+    cpu: memoryNeeded(model, { ...options, cacheType: 'f32' }, 'cpu'),
+  };
 }
 
 /** As the keys of the file are named, after the architecture. */

@@ -119,7 +119,7 @@ export class Generation implements AsyncIterable<GenerationChunk> {
   /** Tokens one by one, and at last why there are no more. */
   async *#steps(): AsyncGenerator<{ token: number; end?: undefined } | { end: FinishReason }, void, void> {
     const { decoder, prompt, maxTokens, sampling, signal } = this.#plan;
-    const choose = isGreedy(sampling) ? greedyChooser(decoder) : samplingChooser(decoder, new Sampler(sampling, prompt));
+    const choose = isGreedy(sampling) ? greedyChooser(decoder, maxTokens) : samplingChooser(decoder, new Sampler(sampling, prompt));
     let input: readonly number[] = prompt;
     for (;;) {
       if (signal?.aborted || this.#cancelled) return yield { end: 'aborted' };
@@ -157,11 +157,10 @@ export class Generation implements AsyncIterable<GenerationChunk> {
 type Chooser = (input: readonly number[], signal: AbortSignal | undefined) => Promise<number>;
 
 /** The device chooses and feeds its choice back to itself: after the prompt nothing is uploaded. */
-function greedyChooser(decoder: Decoder): Chooser {
-  let started = false;
+function greedyChooser(decoder: Decoder, maxTokens: number): Chooser {
+  let left = maxTokens;
   return (input, signal) => {
-    if (started) return decoder.continueGreedy();
-    started = true;
+    if (left-- < maxTokens) return decoder.continueGreedy(left + 1);
     return decoder.nextToken(input, signal);
   };
 }

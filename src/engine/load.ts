@@ -6,6 +6,7 @@ import type { DecoderConfig } from '../model/decoder-config.js';
 import type { CacheType } from '../model/decoder-graph.js';
 import { describeModel } from '../model/describe.js';
 import { tensorNames } from '../model/tensors.js';
+import type { BackendKind } from '../runtime/backend.js';
 import { type BackendOptions, openBackend } from '../runtime/select.js';
 import type { TensorWriter } from '../runtime/tensors.js';
 import { loadTokenizer, type Tokenizer } from '../text/index.js';
@@ -20,7 +21,7 @@ export interface LoadProgress {
 export interface LoadOptions extends BackendOptions {
   /** Positions of the KV cache. Default: what the model was trained for, at most 4096. */
   readonly contextLength?: number;
-  /** Type of the KV cache. Default 'f32'; 'f16' halves its memory. */
+  /** Type of the KV cache. Default 'f16' on WebGPU, 'f32' on the CPU. */
   readonly cacheType?: CacheType;
   /** Most prompt tokens in one run. Default 512. */
   readonly prefillChunk?: number;
@@ -57,7 +58,7 @@ export async function loadModel(source: GgufSource, options: LoadOptions = {}): 
     try {
       const ropeFactors = await readRopeFactors(file, signal);
       const prefillChunk = Math.min(options.prefillChunk ?? defaultChunk, contextLength);
-      decoder = await Decoder.create(backend, config, weights, { contextLength, cacheType: options.cacheType ?? 'f32', prefillChunk }, ropeFactors);
+      decoder = await Decoder.create(backend, config, weights, { contextLength, cacheType: options.cacheType ?? defaultCacheType(backend.kind), prefillChunk }, ropeFactors);
       const weightsStarted = performance.now();
       const weightBytes = await uploadWeights(file, decoder, options);
       await Promise.all([backend.idle(), decoder.warm()]);
@@ -123,4 +124,9 @@ async function uploadWeights(file: GgufFile, decoder: Decoder, { signal, onProgr
   }
   await writer?.finish();
   return totalBytes;
+}
+
+/** Half floats halve what a GPU reads at each token; the CPU would have to widen them. */
+function defaultCacheType(kind: BackendKind): CacheType {
+  return kind === 'webgpu' ? 'f16' : 'f32';
 }

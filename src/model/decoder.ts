@@ -46,6 +46,9 @@ export class Decoder {
   #position = 0;
   /** Whether the session on the device stands where `#position` does, with a chosen token to go on from. */
   #canContinue = false;
+  /** Results of the runs for the next tokens, first to last; they leave the device ahead of `#position`. */
+  readonly #ahead: Promise<readonly Uint8Array[]>[] = [];
+  #sessionRead: readonly Region[] | undefined;
   #running = false;
   #disposed = false;
 
@@ -130,15 +133,14 @@ export class Decoder {
   rewind(position = 0): void {
     if (!(Number.isInteger(position) && position >= 0 && position <= this.#position))
       throw new ArgumentError('position', `the cache holds ${this.#position} tokens, got ${position}`);
-    if (position !== this.#position) this.#canContinue = false;
+    if (position !== this.#position) this.#forgetAhead();
     this.#position = position;
   }
 
   /** Feeds tokens; resolves with the most likely token after them. */
   async nextToken(ids: readonly number[], signal?: AbortSignal): Promise<number> {
     const [bytes] = await this.#feed(ids, () => this.#sessionRegion(), signal);
-    const words = new Uint32Array(Uint8Array.from(bytes ?? []).buffer);
-    return words[stateWord.token] ?? 0;
+    return tokenOf(bytes === undefined ? [] : [bytes]);
   }
 
   /** Feeds tokens; resolves with the logits after them, f32 [vocabulary]. */
@@ -148,20 +150,44 @@ export class Decoder {
   }
 
   /**
-   * Goes on from the token that `nextToken` last gave, which the device has kept: nothing is uploaded. Resolves with the most likely token after it.
+   * Goes on from the token that `nextToken` last gave, which the device has kept: nothing is uploaded. Resolves with the most likely token after it. Runs for the tokens after that one are on
+   * their way already where the backend works beside this thread: `wanted` says how many tokens the caller may still take, this one included, so that none is begun in vain. Whatever else the decoder
+   * is asked for forgets them; what they left in the cache is beyond `position` and is written over.
    */
-  async continueGreedy(): Promise<number> {
-    const [bytes] = await this.#exclusive(async () => {
+  async continueGreedy(wanted = Number.POSITIVE_INFINITY): Promise<number> {
+    return this.#exclusive(async () => {
       this.#checkRoom(1);
       if (!this.#canContinue)
         throw new ArgumentError('decoder', 'there is no chosen token to go on from: call nextToken first, and again after rewind, evaluate and profile');
-      const run = this.#runFor(1);
-      const executable = await this.#executable(run);
-      const results = executable.run([], [this.#sessionRegion()]);
+      const room = this.options.contextLength - this.#position;
+      const depth = Math.max(1, Math.min(runsAhead[this.backend.kind], wanted, room));
+      while (this.#ahead.length < depth) await this.#runAhead();
+      const next = this.#ahead.shift();
       this.#position++;
-      return results;
+      try {
+        return tokenOf(await next);
+      } catch (error) {
+        this.#forgetAhead();
+        throw error;
+      }
     });
-    return new Uint32Array(Uint8Array.from(bytes ?? []).buffer)[stateWord.token] ?? 0;
+  }
+
+  /** Submits the run for the token after those on their way. */
+  async #runAhead(): Promise<void> {
+    const position = this.#position + this.#ahead.length;
+    const executable = await this.#executable(this.#runFor(1, position));
+    const pending = executable.run(noWrites, this.#sessionReads());
+    // Heard by whoever takes this token, if somebody does.
+    pending.catch(() => undefined);
+    this.#ahead.push(pending);
+    const next = this.#runs.find((run) => run.rows === 1 && position < run.window && position + compileAhead >= run.window);
+    if (next !== undefined && next.window < this.options.contextLength) this.#executable(this.#runFor(1, next.window)).catch(() => undefined);
+  }
+
+  #forgetAhead(): void {
+    this.#ahead.length = 0;
+    this.#canContinue = false;
   }
 
   /** Feeds tokens; resolves with the logits after each of them, f32 [ids, vocabulary]. The activations for it are allocated for the call. */
@@ -169,7 +195,7 @@ export class Decoder {
     this.#checkIds(ids);
     return this.#exclusive(async () => {
       this.#checkRoom(ids.length);
-      this.#canContinue = false;
+      this.#forgetAhead();
       const { vocabulary } = this.config;
       const logits = new Float32Array(ids.length * vocabulary);
       const rows = Math.min(ids.length, this.options.prefillChunk);
@@ -198,7 +224,7 @@ export class Decoder {
     this.#checkIds([token]);
     return this.#exclusive(async () => {
       this.#checkRoom(1);
-      this.#canContinue = false;
+      this.#forgetAhead();
       const executable = await this.#executable(this.#runFor(1));
       await executable.run(this.#writes([token]));
       for (const { storage, offset, bytes } of this.#writes([token])) await this.backend.write(storage, offset, bytes);
@@ -222,7 +248,7 @@ export class Decoder {
     return this.#exclusive(async () => {
       this.#checkIds(ids);
       this.#checkRoom(ids.length);
-      this.#canContinue = false;
+      this.#forgetAhead();
       let start = 0;
       let chunkBefore = Promise.resolve();
       let results: readonly Uint8Array[] = [];
@@ -285,6 +311,11 @@ export class Decoder {
     return { storage: this.#session(), offset: 0, byteLength: 16 };
   }
 
+  #sessionReads(): readonly Region[] {
+    this.#sessionRead ??= [this.#sessionRegion()];
+    return this.#sessionRead;
+  }
+
   async #exclusive<T>(work: () => Promise<T>): Promise<T> {
     if (this.#disposed) throw new DisposedError('the decoder');
     if (this.#running) throw new BusyError('the decoder is in the middle of a run: await it first');
@@ -315,6 +346,21 @@ export class Decoder {
     const bad = ids.find((id) => !Number.isInteger(id) || id < 0 || id >= this.config.vocabulary);
     if (bad !== undefined) throw new ArgumentError('ids', `token ids go from 0 to ${this.config.vocabulary - 1}, got ${bad}`);
   }
+}
+
+/** Runs on their way at once: a GPU works beside this thread, the CPU backend on it. */
+const runsAhead: { readonly [K in BackendKind]: number } = { webgpu: 4, cpu: 1 };
+
+/** Tokens before a decode step's window ends at which the next step's kernels are compiled. */
+const compileAhead = 64;
+
+const noWrites: readonly RegionWrite[] = [];
+
+/** The token that a run chose, from the first words of the session state. */
+function tokenOf(results: readonly Uint8Array[] | undefined): number {
+  const bytes = results?.[0];
+  if (bytes === undefined) throw new ArgumentError('bytes', 'the session state was not read');
+  return new DataView(bytes.buffer, bytes.byteOffset).getUint32(stateWord.token * 4, true);
 }
 
 /** Room for every weight and state of the decoder; all its graphs have the same. */
