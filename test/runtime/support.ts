@@ -47,6 +47,7 @@ export function storingBackend(shardRows = 4, rowGroup = 2): StoringBackend {
     },
     read: async ({ storage, offset, byteLength }: Region) => find(storage).slice(offset, offset + byteLength),
     idle: async () => undefined,
+    caseRounding: () => undefined,
     ledger: refuse,
     dispose: () => undefined,
   };
