@@ -10,6 +10,7 @@ import { advance, attention, cacheWrite, lastRow, rope } from './rules/attention
 import { binary, swiglu, unary } from './rules/elementwise.js';
 import { gatherRows, linear } from './rules/linear.js';
 import { argmax, rmsNorm } from './rules/normalization.js';
+import { dot, layerNorm, logSoftmax, reduce, softmax } from './rules/reduce.js';
 
 /** Columns of a matrix of a packed type; undefined for whatever is stored as it is. */
 function packedColumns(type: TensorType): { readonly dtype: PackedType; readonly columns: number } | undefined {
@@ -53,6 +54,24 @@ export function cpuTarget(): Target<CpuKernel> {
       exclusiveBuffers: false,
     },
     weights,
-    rules: { unary, binary, swiglu, gatherRows, lastRow, linear, rmsNorm, rope, cacheWrite, attention, argmax, advance },
+    rules: {
+      unary,
+      binary,
+      swiglu,
+      gatherRows,
+      lastRow,
+      linear,
+      rmsNorm,
+      rope,
+      cacheWrite,
+      attention,
+      argmax,
+      reduce,
+      dot,
+      softmax,
+      logSoftmax,
+      layerNorm,
+      advance,
+    },
   };
 }

@@ -1,6 +1,7 @@
 import { GraphError } from '../core/errors.js';
 import { elementCount, type Shape, type TensorType } from '../core/tensor.js';
-import type { BinaryFunction, LeafOp, OpName, OpParams, RopePairing, UnaryFunction } from '../ops/params.js';
+import { axisFrom } from '../ops/axes.js';
+import type { BinaryFunction, LeafOp, OpName, OpParams, ReduceFunction, RopePairing, UnaryFunction } from '../ops/params.js';
 import { ops } from '../ops/table.js';
 import type { Graph, GraphNode, GraphOutput, NodeId } from './graph.js';
 import { verify } from './verify.js';
@@ -93,6 +94,30 @@ export class GraphBuilder {
     return this.add('attention', { scale }, [q, keys, values, state], name);
   }
 
+  /** Over the given axes (from the end where negative), or over all of them. */
+  reduce(fn: ReduceFunction, x: NodeId, options: { axes?: readonly number[]; keepDims?: boolean } = {}, name: string = fn): NodeId {
+    const rank = this.typeOf(x).shape.length;
+    const axes = options.axes?.map((axis) => axisFrom(axis, rank)).sort((a, b) => a - b) ?? Array.from({ length: rank }, (_, axis) => axis);
+    return this.add('reduce', { fn, axes, keepDims: options.keepDims ?? false }, [x], name);
+  }
+
+  dot(a: NodeId, b: NodeId, name = 'dot'): NodeId {
+    return this.add('dot', {}, [a, b], name);
+  }
+
+  /** Along one axis, the last unless said. */
+  softmax(x: NodeId, axis = -1, name = 'softmax'): NodeId {
+    return this.add('softmax', { axis: this.#axis(x, axis) }, [x], name);
+  }
+
+  logSoftmax(x: NodeId, axis = -1, name = 'logSoftmax'): NodeId {
+    return this.add('logSoftmax', { axis: this.#axis(x, axis) }, [x], name);
+  }
+
+  layerNorm(x: NodeId, gain: NodeId, bias: NodeId | undefined, eps: number, name = 'layerNorm'): NodeId {
+    return this.add('layerNorm', { eps }, bias === undefined ? [x, gain] : [x, gain, bias], name);
+  }
+
   /** Marks a value as wanted under `name`. */
   output(name: string, node: NodeId): void {
     this.#node(node);
@@ -105,6 +130,10 @@ export class GraphBuilder {
     const graph: Graph = { nodes: [...this.#nodes], outputs: [...this.#outputs] };
     verify(graph);
     return graph;
+  }
+
+  #axis(x: NodeId, axis: number): number {
+    return axisFrom(axis, this.typeOf(x).shape.length);
   }
 
   #push<K extends OpName>(op: K, params: OpParams[K], inputs: readonly NodeId[], type: TensorType, name: string): NodeId {

@@ -8,9 +8,12 @@ import { attentionRule } from './attention.js';
 import { cacheWriteRule } from './cache.js';
 import { binaryRule, swigluRule, unaryRule } from './elementwise.js';
 import { gatherRule } from './gather.js';
+import { layerNormRule } from './layer-norm.js';
 import { linearRule } from './linear.js';
 import { rmsNormRule } from './norm.js';
+import { dotRule, reduceRule } from './reduce.js';
 import { ropeRule } from './rope.js';
+import { logSoftmaxRule, softmaxRule } from './softmax.js';
 import { advanceRule, lastRowRule } from './state.js';
 import { gpuWeightStore } from './weights.js';
 
@@ -46,6 +49,11 @@ export function gpuTarget(capabilities: GpuCapabilities): Target<GpuKernel> {
       cacheWrite: cacheWriteRule,
       attention: attentionRule(capabilities),
       argmax: argmaxRule(capabilities),
+      reduce: reduceRule,
+      dot: dotRule,
+      softmax: softmaxRule(capabilities),
+      logSoftmax: logSoftmaxRule(capabilities),
+      layerNorm: layerNormRule(capabilities),
       advance: advanceRule,
     },
   };

@@ -27,6 +27,9 @@ export type UnaryFunction =
 
 export type BinaryFunction = 'add' | 'sub' | 'mul' | 'div' | 'max' | 'min' | 'pow';
 
+/** How `reduce` joins elements: a sum, its mean, the largest or smallest (NaN where there is one), the product. */
+export type ReduceFunction = 'sum' | 'mean' | 'max' | 'min' | 'prod';
+
 /** Which two elements of a head RoPE rotates together: neighbours (2i, 2i+1), or i and i + rotated/2. */
 export type RopePairing = 'adjacent' | 'halves';
 
@@ -55,6 +58,14 @@ export interface OpParams {
   cacheWrite: Record<never, never>;
   attention: { readonly scale: number };
   argmax: Record<never, never>;
+
+  /** `axes` ascending, counted from 0; with `keepDims` they stay as axes of size 1. */
+  reduce: { readonly fn: ReduceFunction; readonly axes: readonly number[]; readonly keepDims: boolean };
+  dot: Record<never, never>;
+  softmax: { readonly axis: number };
+  logSoftmax: { readonly axis: number };
+  layerNorm: { readonly eps: number };
+
   advance: Record<never, never>;
 }
 

@@ -3,6 +3,7 @@ import type { LeafDefinition, OpDefinition } from './definition.js';
 import { elementwiseOps } from './elementwise.js';
 import { linearOps } from './linear.js';
 import type { ComputeOp, LeafOp, OpName, ViewOp } from './params.js';
+import { reduceOps } from './reduce.js';
 import { shapeOps } from './shape.js';
 
 /** Every operation's definition: a name without one does not compile. */
@@ -11,6 +12,7 @@ export const ops: { readonly [K in Exclude<OpName, LeafOp>]: OpDefinition<K> } =
   ...shapeOps,
   ...linearOps,
   ...attentionOps,
+  ...reduceOps,
 };
 
 const leaf: LeafDefinition = { arity: 0 };

@@ -6,6 +6,7 @@ import { binaryCases, swigluCases, unaryCases } from './elementwise.js';
 import { gatherCases } from './gather.js';
 import { linearCases } from './linear.js';
 import { rmsNormCases } from './norm.js';
+import { dotCases, layerNormCases, logSoftmaxCases, reduceCases, softmaxCases } from './reduce.js';
 import { ropeCases } from './rope.js';
 import { advanceCases, lastRowCases } from './state.js';
 
@@ -24,5 +25,10 @@ export function allCases(): OpCase[] {
     ...lastRowCases(),
     ...argmaxCases(),
     ...advanceCases(),
+    ...reduceCases(),
+    ...dotCases(),
+    ...softmaxCases(),
+    ...logSoftmaxCases(),
+    ...layerNormCases(),
   ];
 }
