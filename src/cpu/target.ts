@@ -9,6 +9,7 @@ import { packRows } from './pack.js';
 import { advance, attention, cacheWrite, lastRow, rope } from './rules/attention.js';
 import { binary, swiglu, unary } from './rules/elementwise.js';
 import { gatherRows, linear } from './rules/linear.js';
+import { matmul } from './rules/matmul.js';
 import { argmax, rmsNorm } from './rules/normalization.js';
 import { dot, layerNorm, logSoftmax, reduce, softmax } from './rules/reduce.js';
 
@@ -66,6 +67,7 @@ export function cpuTarget(): Target<CpuKernel> {
       cacheWrite,
       attention,
       argmax,
+      matmul,
       reduce,
       dot,
       softmax,

@@ -94,6 +94,12 @@ export class GraphBuilder {
     return this.add('attention', { scale }, [q, keys, values, state], name);
   }
 
+  /** alpha a b of f32 matrices; see the definition for the shapes. */
+  matmul(a: NodeId, b: NodeId, options: { transposeA?: boolean; transposeB?: boolean; alpha?: number } = {}, name = 'matmul'): NodeId {
+    const { transposeA = false, transposeB = false, alpha = 1 } = options;
+    return this.add('matmul', { transposeA, transposeB, alpha }, [a, b], name);
+  }
+
   /** Over the given axes (from the end where negative), or over all of them. */
   reduce(fn: ReduceFunction, x: NodeId, options: { axes?: readonly number[]; keepDims?: boolean } = {}, name: string = fn): NodeId {
     const rank = this.typeOf(x).shape.length;

@@ -8,6 +8,7 @@ import { attentionRule } from './attention.js';
 import { cacheWriteRule } from './cache.js';
 import { binaryRule, swigluRule, unaryRule } from './elementwise.js';
 import { gatherRule } from './gather.js';
+import { matmulRule } from './gemm/rule.js';
 import { layerNormRule } from './layer-norm.js';
 import { linearRule } from './linear.js';
 import { rmsNormRule } from './norm.js';
@@ -31,8 +32,13 @@ function memoryRules(limits: GpuLimits): MemoryRules {
   };
 }
 
+export interface GpuTargetOptions {
+  /** Rows from which products and attention use f16 matrices, where the device has them. Default: what measured best; tests lower it, so that small cases take that path. */
+  readonly leastMatrixRows?: number;
+}
+
 /** How a device with these capabilities runs every operation. Pure: masked capabilities give the kernels of a poorer device. */
-export function gpuTarget(capabilities: GpuCapabilities): Target<GpuKernel> {
+export function gpuTarget(capabilities: GpuCapabilities, options: GpuTargetOptions = {}): Target<GpuKernel> {
   return {
     name: 'webgpu',
     memory: memoryRules(capabilities.limits),
@@ -43,12 +49,13 @@ export function gpuTarget(capabilities: GpuCapabilities): Target<GpuKernel> {
       swiglu: swigluRule,
       gatherRows: gatherRule,
       lastRow: lastRowRule,
-      linear: linearRule(capabilities),
+      linear: linearRule(capabilities, options),
       rmsNorm: rmsNormRule(capabilities),
       rope: ropeRule,
       cacheWrite: cacheWriteRule,
-      attention: attentionRule(capabilities),
+      attention: attentionRule(capabilities, options),
       argmax: argmaxRule(capabilities),
+      matmul: matmulRule(capabilities),
       reduce: reduceRule,
       dot: dotRule,
       softmax: softmaxRule(capabilities),

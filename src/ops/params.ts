@@ -59,6 +59,8 @@ export interface OpParams {
   attention: { readonly scale: number };
   argmax: Record<never, never>;
 
+  matmul: { readonly transposeA: boolean; readonly transposeB: boolean; readonly alpha: number };
+
   /** `axes` ascending, counted from 0; with `keepDims` they stay as axes of size 1. */
   reduce: { readonly fn: ReduceFunction; readonly axes: readonly number[]; readonly keepDims: boolean };
   dot: Record<never, never>;

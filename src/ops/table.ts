@@ -2,6 +2,7 @@ import { attentionOps } from './attention.js';
 import type { LeafDefinition, OpDefinition } from './definition.js';
 import { elementwiseOps } from './elementwise.js';
 import { linearOps } from './linear.js';
+import { matmulOps } from './matmul.js';
 import type { ComputeOp, LeafOp, OpName, ViewOp } from './params.js';
 import { reduceOps } from './reduce.js';
 import { shapeOps } from './shape.js';
@@ -12,6 +13,7 @@ export const ops: { readonly [K in Exclude<OpName, LeafOp>]: OpDefinition<K> } =
   ...shapeOps,
   ...linearOps,
   ...attentionOps,
+  ...matmulOps,
   ...reduceOps,
 };
 

@@ -5,6 +5,7 @@ import { cacheWriteCases } from './cache.js';
 import { binaryCases, swigluCases, unaryCases } from './elementwise.js';
 import { gatherCases } from './gather.js';
 import { linearCases } from './linear.js';
+import { matmulCases } from './matmul.js';
 import { rmsNormCases } from './norm.js';
 import { dotCases, layerNormCases, logSoftmaxCases, reduceCases, softmaxCases } from './reduce.js';
 import { ropeCases } from './rope.js';
@@ -25,6 +26,7 @@ export function allCases(): OpCase[] {
     ...lastRowCases(),
     ...argmaxCases(),
     ...advanceCases(),
+    ...matmulCases(),
     ...reduceCases(),
     ...dotCases(),
     ...softmaxCases(),
