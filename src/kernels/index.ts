@@ -15,6 +15,7 @@ export const kernelFamilies: { readonly [family: string]: string } = {
   binary: 'a function of two tensors, with broadcasting',
   cache_write: 'writes new keys or values into a KV cache',
   gather: 'decodes rows of a table by their ids',
+  gemm_f16: 'f16 matrices times f16 matrices with f32 sums, on subgroup matrices',
   last_row: 'copies the last live row',
   layer_norm: 'scales rows to mean 0 and variance 1, times a gain, plus a bias',
   matmul: 'packed weights times many rows, tile by tile',
@@ -27,11 +28,14 @@ export const kernelFamilies: { readonly [family: string]: string } = {
   softmax_join: 'adds the chunks of softmax_chunks',
   softmax_rows: 'softmax, or its logarithm, of each row',
   softmax_write: 'softmax, or its logarithm, of long rows, from softmax_join',
+  split_sum: 'adds the parts of a product whose depth was split',
   strided_copy: 'copies elements by strides',
   swiglu: 'silu of the gate times up',
   'tiled-reduce': 'reduces rows tile by tile, shapes given at run time',
+  to_f16: 'activations as f16, rows filled up with zeros',
   transpose: 'swaps two axes',
   unary: 'a function of each element',
+  weights_to_f16: 'packed weights decoded to f16',
 };
 
 /** A kernel that some steps run. */

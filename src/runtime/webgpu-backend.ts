@@ -8,7 +8,9 @@ import { profile } from '../gpu/profiler.js';
 import type { ReadbackRing } from '../gpu/readback.js';
 import { Recorder } from '../gpu/recorder.js';
 import type { Graph } from '../graph/graph.js';
-import { gpuTarget } from '../kernels/target.js';
+import { matrixRounding } from '../kernels/matrix/rounding.js';
+import { type GpuTargetOptions, gpuTarget } from '../kernels/target.js';
+import type { OpCase } from '../ops/case.js';
 import type { Target, WeightStore } from '../ops/target.js';
 import type { ExecutionPlan } from '../plan/execution-plan.js';
 import { planGraph } from '../plan/plan.js';
@@ -53,12 +55,15 @@ export class WebGpuBackend implements Backend {
 
   readonly #owned: boolean;
 
-  /** `owned`: whether `dispose()` ends the device too, which is the caller's otherwise. */
-  constructor(gpu: GpuDevice, options: { readonly reason?: string; readonly owned?: boolean } = {}) {
+  readonly #kernels: GpuTargetOptions;
+
+  /** `owned`: whether `dispose()` ends the device too, which is the caller's otherwise. `kernels`: thresholds of kernel selection, for tests and measurements. */
+  constructor(gpu: GpuDevice, options: { readonly reason?: string; readonly owned?: boolean; readonly kernels?: GpuTargetOptions } = {}) {
     this.gpu = gpu;
     this.reason = options.reason ?? gpu.reason;
     this.#owned = options.owned ?? true;
-    this.#target = gpuTarget(gpu.capabilities);
+    this.#kernels = options.kernels ?? {};
+    this.#target = gpuTarget(gpu.capabilities, this.#kernels);
     this.#readback = gpu.createReadback();
   }
 
@@ -116,8 +121,8 @@ export class WebGpuBackend implements Backend {
     return this.gpu.memory.ledger();
   }
 
-  caseRounding(): undefined {
-    return undefined;
+  caseRounding(opCase: OpCase): Float64Array | undefined {
+    return matrixRounding(opCase, this.gpu.capabilities, this.#kernels.leastMatrixRows);
   }
 
   dispose(): void {
