@@ -6,22 +6,22 @@ import type { Decoder } from '../../src/model/decoder.js';
 import { decoderNames } from '../../src/model/decoder-graph.js';
 import { stateWords } from '../../src/ops/state.js';
 import { WebGpuBackend } from '../../src/runtime/webgpu-backend.js';
-import { fixture } from '../support/fixtures.js';
-import { type LoadedFile, makeDecoder, readModel } from '../support/models.js';
+import { makeDecoder } from '../support/models.js';
+import { syntheticModel } from '../support/synthetic.js';
 
 const contextLength = 64;
-const prefillChunk = 16;
+/** Few, so that few kernels have to be compiled. */
+const prefillChunk = 4;
+const model = syntheticModel({ dtype: 'q8_0', layers: 2 });
 
 describe('a decode step after warm-up', () => {
   let backend: WebGpuBackend;
-  let model: LoadedFile;
   let decoder: Decoder;
   let calls: CallCounter;
 
   beforeAll(async () => {
     const gpu = await GpuDevice.request({ checked: true });
     backend = new WebGpuBackend(gpu);
-    model = await readModel(fixture('gguf/llama3.Q8_0.gguf'));
     decoder = await makeDecoder(backend, model, { contextLength, prefillChunk });
     calls = countCalls(gpu.device, gpu.queue);
   });
@@ -32,7 +32,7 @@ describe('a decode step after warm-up', () => {
   });
 
   test('greedy: one submit, one encoder, nothing uploaded, nothing made', async () => {
-    await decoder.nextToken([1, 2, 3, 4, 5]);
+    await decoder.nextToken([1]);
     await decoder.continueGreedy();
     for (let token = 0; token < 5; token++) {
       calls.reset();
@@ -53,7 +53,7 @@ describe('a decode step after warm-up', () => {
   });
 
   test('a prompt: one submit for each chunk, nothing made the second time', async () => {
-    const prompt = Array.from({ length: 40 }, (_, i) => i);
+    const prompt = Array.from({ length: 12 }, (_, i) => i);
     decoder.rewind(0);
     await decoder.nextToken(prompt);
     decoder.rewind(0);
@@ -70,7 +70,7 @@ describe('a decode step after warm-up', () => {
     const storedBytes = [...weights.keys()].reduce((sum, name) => sum + (decoder.tensors.get(name)?.byteLength ?? 0), 0);
     expect(byClass.weights.bytes).toBe(storedBytes);
     // Planes of a weight begin at multiples of 16 bytes: that is all that packing adds.
-    expect(storedBytes).toBeGreaterThanOrEqual(fileBytes - (model.bytes.get('rope_freqs.weight')?.byteLength ?? 0));
+    expect(storedBytes).toBeGreaterThanOrEqual(fileBytes);
     expect(storedBytes).toBeLessThanOrEqual(fileBytes + weights.size * 64);
     expect(byClass.kv.bytes).toBe(2 * config.layers * config.kvHeads * contextLength * config.headWidth * 4);
     expect(byClass.state.bytes).toBe(stateWords(prefillChunk) * 4);
