@@ -14,6 +14,8 @@ import { forwardPassShaders } from './forward-pass-shaders.js';
 import { encodeSlot, type WeightSlot, weightSlots } from './forward-pass-weights.js';
 import { ropeTable } from './rope-table.js';
 
+export { type ForwardPassOptions, forwardPassConfig } from './forward-pass-options.js';
+
 /** Most rows of one run; longer inputs are fed run by run. */
 const maxRows = 64;
 
