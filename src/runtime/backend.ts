@@ -72,6 +72,8 @@ export interface Backend {
   /** Whether a GPU's own checks are on: 'checked', 'unchecked', or 'host' where a browser or the caller decides. */
   readonly checks: string;
   readonly weights: WeightStore;
+  /** What is fast here: f16 numbers, and products of f16 matrices in hardware. */
+  readonly arithmetic: { readonly halves: boolean; readonly matrices: boolean };
   program(graph: Graph): Program;
   allocate(label: string, byteLength: number, memoryClass: MemoryClass): Promise<Storage>;
   /** Writes at a multiple of 4 bytes; `bytes` may be reused once the promise resolves. */

@@ -60,6 +60,7 @@ export class CpuBackend implements Backend {
   readonly kind = 'cpu';
   readonly name = 'WASM SIMD, 1 thread';
   readonly checks = 'checked';
+  readonly arithmetic = { halves: false, matrices: false };
   readonly reason: string;
   readonly #device: CpuDevice;
   readonly #target: Target<CpuKernel> = cpuTarget();

@@ -8,6 +8,7 @@ import { profile } from '../gpu/profiler.js';
 import type { ReadbackRing } from '../gpu/readback.js';
 import { Recorder } from '../gpu/recorder.js';
 import type { Graph } from '../graph/graph.js';
+import { hasMatrices } from '../kernels/matrix/linear.js';
 import { matrixRounding } from '../kernels/matrix/rounding.js';
 import { type GpuTargetOptions, gpuTarget } from '../kernels/target.js';
 import type { OpCase } from '../ops/case.js';
@@ -73,6 +74,10 @@ export class WebGpuBackend implements Backend {
 
   get checks(): string {
     return this.gpu.checks;
+  }
+
+  get arithmetic(): Backend['arithmetic'] {
+    return { halves: this.gpu.capabilities.f16, matrices: hasMatrices(this.gpu.capabilities) };
   }
 
   get weights(): WeightStore {

@@ -51,16 +51,19 @@ ${count % elementThreads === 0 ? '' : `  if (index >= ${count}u) { return; }\n`}
   });
 }
 
-/** Rows [first, first + rows) of one shard of a weight, decoded to f16 [rows, depth]. */
+/**
+ * Rows [first, first + rows) of one shard of a weight, decoded to f16 [rows, depth]. A thread decodes weights 8 j to 8 j + 7 and 16 more on of a block of 32: they share words
+ * and scales in most types, and its neighbour's stores fill up the other half of a memory sector.
+ */
 export function dequantiseKernel(layout: WeightLayout, first: number, rows: number, depth: number): GpuKernel {
   const reader = weightReader(layout);
-  const perRow = depth / 8;
+  const perRow = depth / 16;
   const count = rows * perRow;
   const groups = Math.ceil(count / elementThreads);
-  const guard = (quad: string): string => {
-    const quads = Math.ceil(layout.columns / 4);
-    return quads * 4 >= depth ? `weight4(row, ${quad})` : `select(vec4<f32>(0.0), weight4(row, min(${quad}, ${quads - 1}u)), ${quad} < ${quads}u)`;
-  };
+  const quads = Math.ceil(layout.columns / 4);
+  const weight = (quad: string): string =>
+    quads * 4 >= depth ? `weight4(row, ${quad})` : `select(vec4<f32>(0.0), weight4(row, min(${quad}, ${quads - 1}u)), ${quad} < ${quads}u)`;
+  const eight = (quad: string): string => `vec4<u32>(pack4(${weight(quad)}), pack4(${weight(`(${quad} + 1u)`)}))`;
   return defineKernel({
     family: 'weights_to_f16',
     params: { type: layout.dtype, k: layout.columns, n: layout.rows, first, rows, depth },
@@ -73,8 +76,11 @@ export function dequantiseKernel(layout: WeightLayout, first: number, rows: numb
       ['y', 'vec4<u32>', 'read_write'],
     ])}${packFunction}${reader.functions}${mainHead(groups, elementThreads)}  let index = group * ${elementThreads}u + local;
 ${count % elementThreads === 0 ? '' : `  if (index >= ${count}u) { return; }\n`}  let row = ${first}u + index / ${perRow}u;
-  let quad = (index % ${perRow}u) * 2u;
-  y[index] = vec4<u32>(pack4(${guard('quad')}), pack4(${guard('(quad + 1u)')}));
+  let half = index % ${perRow}u;
+  let quad = (half / 2u) * 8u + (half & 1u) * 2u;
+  let at = (index / ${perRow}u) * ${depth / 8}u + quad / 2u;
+  y[at] = ${eight('quad')};
+  y[at + 2u] = ${eight('(quad + 4u)')};
 }
 `,
   });
