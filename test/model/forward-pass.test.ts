@@ -7,6 +7,8 @@ import { weightSlots } from '../../src/model/forward-pass-weights.js';
 import { planGraph } from '../../src/plan/plan.js';
 import { CpuBackend } from '../../src/runtime/cpu-backend.js';
 import { forwardPassSuite } from '../support/forward-pass-suite.js';
+import { largestDifference } from '../support/models.js';
+import { plainWeights } from '../support/plain-decoder.js';
 
 forwardPassSuite('the CPU', async () => new CpuBackend(), [66, 80, 96, 112, 120, 128, 160]);
 
@@ -30,6 +32,19 @@ describe('the steps of a token on a GPU', () => {
       expect(text).toContain(word);
     }
   });
+});
+
+it('WgslForwardPass goes on past 2,048 positions', async () => {
+  const shape = { numLayers: 1, hiddenDim: 32, numHeads: 4, numKvHeads: 2, headDim: 8, intermediateDim: 96, vocabSize: 40 };
+  const pass = await WgslForwardPass.create({ ...shape, device: 'cpu', contextLength: 2100 });
+  const weights = plainWeights({ ...shape, eps: 1e-6, ropeBase: 1e6, ropePairing: 'halves', qkvBias: false }, 3);
+  for (const [name, data] of weights) await pass.uploadWeight(name, data);
+  const ids = Array.from({ length: 2080 }, (_, i) => i % 40);
+  const together = await pass.forwardModel(ids, 0);
+  expect(largestDifference(await pass.forwardModel(ids[2079] ?? 0, 2079), together)).toBeLessThan(2e-5);
+  const shorter = await pass.forwardModel(ids.slice(0, 2048), 0);
+  expect(largestDifference(shorter, together)).toBeGreaterThan(1e-3);
+  pass.dispose();
 });
 
 describe('WgslForwardPass.create', () => {
