@@ -10,8 +10,10 @@ import { advance, attention, cacheWrite, lastRow, rope } from './rules/attention
 import { binary, swiglu, unary } from './rules/elementwise.js';
 import { gatherRows, linear } from './rules/linear.js';
 import { matmul } from './rules/matmul.js';
+import { concat, conv2d, cumsum, expand, gather, permute, slice, tileReduce, topK } from './rules/movement.js';
 import { argmax, rmsNorm } from './rules/normalization.js';
 import { dot, layerNorm, logSoftmax, reduce, softmax } from './rules/reduce.js';
+import { cast, compare, region, where } from './rules/tensor.js';
 
 /** Columns of a matrix of a packed type; undefined for whatever is stored as it is. */
 function packedColumns(type: TensorType): { readonly dtype: PackedType; readonly columns: number } | undefined {
@@ -73,6 +75,19 @@ export function cpuTarget(): Target<CpuKernel> {
       softmax,
       logSoftmax,
       layerNorm,
+      region,
+      compare,
+      where,
+      cast,
+      concat,
+      gather,
+      permute,
+      expand,
+      slice,
+      topK,
+      cumsum,
+      conv2d,
+      tileReduce,
       advance,
     },
   };

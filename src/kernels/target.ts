@@ -6,16 +6,22 @@ import type { MemoryRules, Target } from '../ops/target.js';
 import { argmaxRule } from './argmax.js';
 import { attentionRule } from './attention.js';
 import { cacheWriteRule } from './cache.js';
+import { castRule, compareRule, whereRule } from './compare.js';
+import { convRule, tileReduceRule } from './conv.js';
+import { cumsumRule } from './cumsum.js';
 import { binaryRule, swigluRule, unaryRule } from './elementwise.js';
 import { gatherRule } from './gather.js';
 import { matmulRule } from './gemm/rule.js';
 import { layerNormRule } from './layer-norm.js';
 import { linearRule } from './linear.js';
+import { concatRule, expandRule, gatherAxisRule, permuteRule, sliceRule } from './movement.js';
 import { rmsNormRule } from './norm.js';
 import { dotRule, reduceRule } from './reduce.js';
+import { regionRule } from './region.js';
 import { ropeRule } from './rope.js';
 import { logSoftmaxRule, softmaxRule } from './softmax.js';
 import { advanceRule, lastRowRule } from './state.js';
+import { topKRule } from './top-k.js';
 import { gpuWeightStore } from './weights.js';
 
 /** Slots start at multiples of 256 bytes everywhere, so that plans and views are the same on every device that allows it. */
@@ -61,6 +67,19 @@ export function gpuTarget(capabilities: GpuCapabilities, options: GpuTargetOptio
       softmax: softmaxRule(capabilities),
       logSoftmax: logSoftmaxRule(capabilities),
       layerNorm: layerNormRule(capabilities),
+      region: regionRule,
+      compare: compareRule,
+      where: whereRule,
+      cast: castRule,
+      concat: concatRule,
+      gather: gatherAxisRule,
+      permute: permuteRule,
+      expand: expandRule,
+      slice: sliceRule,
+      topK: topKRule,
+      cumsum: cumsumRule,
+      conv2d: convRule,
+      tileReduce: tileReduceRule,
       advance: advanceRule,
     },
   };

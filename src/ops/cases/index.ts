@@ -10,6 +10,7 @@ import { rmsNormCases } from './norm.js';
 import { dotCases, layerNormCases, logSoftmaxCases, reduceCases, softmaxCases } from './reduce.js';
 import { ropeCases } from './rope.js';
 import { advanceCases, lastRowCases } from './state.js';
+import { tensorCases } from './tensor.js';
 
 /** Every case of every operation: what a backend must pass. Made on demand, the same bits on every machine. */
 export function allCases(): OpCase[] {
@@ -32,5 +33,6 @@ export function allCases(): OpCase[] {
     ...softmaxCases(),
     ...logSoftmaxCases(),
     ...layerNormCases(),
+    ...tensorCases(),
   ];
 }
