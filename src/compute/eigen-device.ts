@@ -7,7 +7,9 @@ import type { GpuAllocation, MemoryClass } from '../gpu/memory.js';
 import type { ReadbackRing, ReadbackTicket } from '../gpu/readback.js';
 import { Recorder } from '../gpu/recorder.js';
 import { jacobiCheckKernel, jacobiCheckWords, jacobiMatrixElements, jacobiRoundKernel, jacobiUniform } from '../kernels/jacobi.js';
+import { jacobiProductKernel, productUnit } from '../kernels/jacobi-product.js';
 import type { EigenPair, EigenProblem } from './eigen-problem.js';
+import { refineEigen, type TransposedProduct } from './eigen-refine.js';
 
 /** Bytes that the rounds of one submit read and write at most: half a second of a slow GPU, far from where an operating system takes it for hung. */
 const bytesPerSubmit = 2 ** 34;
@@ -17,6 +19,8 @@ interface Buffers {
   readonly matrices: readonly [GpuAllocation, GpuAllocation];
   readonly vectors: GpuAllocation;
   readonly check: GpuAllocation;
+  /** i32 [size, size], for the products of the refinement. */
+  readonly whole: GpuAllocation;
   readonly shape: GpuAllocation;
 }
 
@@ -40,7 +44,7 @@ export async function eigenOnDevice(gpu: GpuDevice, problem: EigenProblem): Prom
   // A power of two, so that scaling is exact: the largest element becomes 1 to 2.
   const scale = 2 ** Math.floor(Math.log2(problem.largest));
   const held: GpuAllocation[] = [];
-  const ring = gpu.createReadback({ depth: 1, label: 'eigen result' });
+  const ring = gpu.createReadback({ depth: 2, label: 'eigen result' });
   try {
     const buffers = await allocate(gpu, size, held);
     await upload(gpu, buffers, problem, size, scale);
@@ -57,12 +61,13 @@ export async function eigenOnDevice(gpu: GpuDevice, problem: EigenProblem): Prom
       if (Number.isNaN(rest))
         throw new CentellaError('E_NUMERICAL', `sweep ${done} of a finite matrix [${n}, ${n}] gave NaN: the device's arithmetic is at fault`);
     }
-    const encoder = gpu.device.createCommandEncoder({ label: 'eigenvectors' });
-    const ticket = ring.copyInto(encoder, buffers.vectors.buffer, 0, size * n * 4);
-    gpu.queue.submit([encoder.finish()]);
-    const vectors = new Float32Array(await ticket.read());
+    const vectors = await readVectors(gpu, ring, buffers, n, size);
+    if (rest <= limit) {
+      const refined = await refineEigen(n, scaledMatrix(problem, n, scale), vectors, await products(gpu, ring, buffers, n));
+      return { values: refined.values.map((x) => x * scale), component: (row, column) => refined.vectors[row * n + column] as number, rest, sweeps: done };
+    }
     const values = Float64Array.from({ length: n }, (_, i) => (check[1 + i] as number) * scale);
-    return { values, component: (row, column) => vectors[row * size + column] as number, rest, sweeps: done };
+    return { values, component: (row, column) => vectors[row * n + column] as number, rest, sweeps: done };
   } finally {
     ring.dispose();
     for (const allocation of held) allocation.free();
@@ -93,21 +98,28 @@ async function allocate(gpu: GpuDevice, size: number, held: GpuAllocation[]): Pr
     matrices: [await make('matrix', matrixBytes, storage, 'arena'), await make('matrix', matrixBytes, storage, 'arena')],
     vectors: await make('vectors', size * size * 4, storage, 'arena'),
     check: await make('check', jacobiCheckWords(size) * 4, storage, 'arena'),
+    whole: await make('product', size * size * 4, storage, 'arena'),
     shape: await make('shape', 16, bufferUsage.uniform | bufferUsage.copyDst, 'constants'),
   };
 }
 
 /** The scaled matrix with round 0 to come, and the axes as the first vectors. */
-async function upload(gpu: GpuDevice, buffers: Buffers, { n, matrix }: EigenProblem, size: number, scale: number): Promise<void> {
-  const scaled = new Float32Array(jacobiMatrixElements(size));
+async function upload(gpu: GpuDevice, buffers: Buffers, problem: EigenProblem, size: number, scale: number): Promise<void> {
   const axes = new Float32Array(size * size);
+  for (let index = 0; index < size; index++) axes[index * (size + 1)] = 1;
+  await gpu.uploader.write(buffers.matrices[0].buffer, 0, new Uint8Array(scaledMatrix(problem, size, scale).buffer));
+  await gpu.uploader.write(buffers.matrices[0].buffer, size * size * 4, new Uint8Array(4));
+  await gpu.uploader.write(buffers.vectors.buffer, 0, new Uint8Array(axes.buffer));
+  await gpu.uploader.write(buffers.shape.buffer, 0, new Uint8Array(jacobiUniform(size).buffer));
+}
+
+/** [size, size], with zeros past n. */
+function scaledMatrix({ n, matrix }: EigenProblem, size: number, scale: number): Float32Array<ArrayBuffer> {
+  const scaled = new Float32Array(size * size);
   for (let row = 0; row < n; row++) {
     for (let column = 0; column < n; column++) scaled[row * size + column] = (matrix[row * n + column] as number) / scale;
   }
-  for (let index = 0; index < size; index++) axes[index * (size + 1)] = 1;
-  await gpu.uploader.write(buffers.matrices[0].buffer, 0, new Uint8Array(scaled.buffer));
-  await gpu.uploader.write(buffers.vectors.buffer, 0, new Uint8Array(axes.buffer));
-  await gpu.uploader.write(buffers.shape.buffer, 0, new Uint8Array(jacobiUniform(size).buffer));
+  return scaled;
 }
 
 async function record(gpu: GpuDevice, { matrices, vectors, check, shape }: Buffers, size: number): Promise<Sweeps> {
@@ -147,4 +159,36 @@ function submitSweep(gpu: GpuDevice, ring: ReadbackRing, { recorder, size }: Swe
     gpu.queue.submit([encoder.finish()]);
     if (ticket !== undefined) return ticket;
   }
+}
+
+/** [n, n], without the index that an odd n got. */
+async function readVectors(gpu: GpuDevice, ring: ReadbackRing, { vectors }: Buffers, n: number, size: number): Promise<Float32Array<ArrayBuffer>> {
+  const encoder = gpu.device.createCommandEncoder({ label: 'eigenvectors' });
+  const ticket = ring.copyInto(encoder, vectors.buffer, 0, size * n * 4);
+  gpu.queue.submit([encoder.finish()]);
+  const rows = new Float32Array(await ticket.read());
+  return size === n ? rows : Float32Array.from({ length: n * n }, (_, index) => rows[index + Math.floor(index / n)] as number);
+}
+
+/** Products of matrices [n, n] in the buffers of the rounds, which are over. */
+async function products(gpu: GpuDevice, ring: ReadbackRing, { matrices, vectors: part, whole, shape }: Buffers, n: number): Promise<TransposedProduct> {
+  const kernel = jacobiProductKernel(n);
+  const pipeline = await gpu.pipelines.get(kernel);
+  const [left, right] = matrices;
+  const recorder = new Recorder();
+  recorder.add({ label: 'jacobi product', pipeline, bindGroup: gpu.pipelines.bindGroup(kernel, [left, right, whole, part, shape]), grid: kernel.workgroups });
+  await gpu.uploader.write(shape.buffer, 0, new Uint8Array(Uint32Array.of(n, 0, 0, 0).buffer));
+  return async (p, q) => {
+    await gpu.uploader.write(left.buffer, 0, new Uint8Array(p.buffer));
+    await gpu.uploader.write(right.buffer, 0, new Uint8Array(q.buffer));
+    const encoder = gpu.device.createCommandEncoder({ label: 'eigen product' });
+    const pass = encoder.beginComputePass();
+    recorder.record(pass);
+    pass.end();
+    const tickets = [whole, part].map(({ buffer }) => ring.copyInto(encoder, buffer, 0, n * n * 4));
+    gpu.queue.submit([encoder.finish()]);
+    const [wholes = new ArrayBuffer(), parts = new ArrayBuffer()] = await Promise.all(tickets.map((ticket) => ticket.read()));
+    const rest = new Float32Array(parts);
+    return Float64Array.from(new Int32Array(wholes), (count, index) => count * productUnit + (rest[index] as number));
+  };
 }

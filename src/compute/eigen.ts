@@ -40,7 +40,7 @@ const defaultTolerance: Readonly<Record<BackendKind, number>> = { webgpu: 1e-8, 
 
 /**
  * Eigenvalues and eigenvectors of a symmetric matrix [n, n], row-major, by Jacobi rotations: with tau = (a_qq - a_pp) / (2 a_pq), t = sign(tau) / (|tau| + sqrt(1 + tau^2)) and
- * c = 1 / sqrt(1 + t^2), s = t c, a pair (p, q) takes a_pp - t a_pq, a_qq + t a_pq and v_p' = c v_p - s v_q, v_q' = s v_p + c v_q. On WebGPU n/2 pairs turn at once, in f32; on
+ * c = 1 / sqrt(1 + t^2), s = t c, a pair (p, q) takes a_pp - t a_pq, a_qq + t a_pq and v_p' = c v_p - s v_q, v_q' = s v_p + c v_q. On WebGPU n/2 pairs turn at once, in f32, and when that has converged, one step of refinement gives the vectors the digits of f32; on
  * the CPU one after the other, in f64. The result does not depend on the scale of the matrix. n = 0 gives empty arrays.
  * @throws ShapeError unless the matrix has n * n elements.
  * @throws ArgumentError for NaN, infinities, an asymmetric matrix (the element is named), or options out of range.

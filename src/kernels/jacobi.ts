@@ -189,6 +189,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
       largest = max(largest, bits & 0x7fffffffu);
     }
   }
+  // Unchecked devices do not zero workgroup memory.
+  if (local == 0u) { atomicStore(&largestOfRow, 0u); }
+  workgroupBarrier();
   atomicMax(&largestOfRow, largest);
   workgroupBarrier();
   if (local == 0u) { atomicMax(&check[0], atomicLoad(&largestOfRow)); }

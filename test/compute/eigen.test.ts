@@ -85,16 +85,12 @@ describe('symmetricEigen on the CPU', () => {
   });
 
   it('holds for any symmetric matrix: orthonormal columns, A = V diag(values) V^T', async () => {
-    const matrices = fc
-      .integer({ min: 1, max: 6 })
-      .chain((n) =>
-        fc
-          .array(fc.float({ noNaN: true, min: -1000, max: 1000 }), { minLength: n * n, maxLength: n * n })
-          .map((elements) => ({
-            n,
-            matrix: Float32Array.from(elements, (_, index) => elements[Math.min(index, (index % n) * n + Math.floor(index / n))] ?? 0),
-          })),
-      );
+    const matrices = fc.integer({ min: 1, max: 6 }).chain((n) =>
+      fc.array(fc.float({ noNaN: true, min: -1000, max: 1000 }), { minLength: n * n, maxLength: n * n }).map((elements) => ({
+        n,
+        matrix: Float32Array.from(elements, (_, index) => elements[Math.min(index, (index % n) * n + Math.floor(index / n))] ?? 0),
+      })),
+    );
     await fc.assert(
       fc.asyncProperty(matrices, async ({ n, matrix }) => {
         const result = await symmetricEigen(backend, matrix, n);

@@ -23,12 +23,12 @@ describe('symmetricEigen on WebGPU', () => {
     expect(result).toMatchObject({ backend: 'webgpu', converged: true });
     expect(result.residual).toBeLessThanOrEqual(1e-8);
     const errors = eigenErrors(odd, 65, result);
-    expect(errors.equation).toBeLessThan(2e-4);
-    expect(errors.reconstruction).toBeLessThan(1e-5);
-    expect(errors.orthogonality).toBeLessThan(2e-6);
+    expect(errors.equation).toBeLessThan(1e-5);
+    expect(errors.reconstruction).toBeLessThan(1e-6);
+    expect(errors.orthogonality).toBeLessThan(2e-7);
     const cpu = await symmetricEigen(new CpuBackend(), odd, 65, { sorted: 'ascending' });
     expect(cpu.backend).toBe('cpu');
-    expect(result.values.every((value, index) => Math.abs(value - (cpu.values[index] ?? Number.NaN)) < 2e-5)).toBe(true);
+    expect(result.values.every((value, index) => Math.abs(value - (cpu.values[index] ?? Number.NaN)) < 2e-6)).toBe(true);
     expect(backend.ledger().bytes).toBe(0);
   });
 
@@ -38,8 +38,16 @@ describe('symmetricEigen on WebGPU', () => {
     expect(result).toMatchObject({ backend: 'webgpu', converged: true });
     expect(result.values).toEqual(result.values.toSorted((a, b) => b - a));
     const errors = eigenErrors(matrix, 100, result);
-    expect(errors.equation).toBeLessThan(1e-4);
-    expect(errors.reconstruction).toBeLessThan(1e-5);
+    // Not in parts of the largest element, which is about 101.
+    expect(errors.equation * 101).toBeLessThan(1e-4);
+    expect(errors.reconstruction * 101).toBeLessThan(1e-5);
+  });
+
+  it('needs no memory that the device zeroes', async () => {
+    const unchecked = new WebGpuBackend(await GpuDevice.request({ checked: false }));
+    const options = { sorted: 'ascending' } as const;
+    expect(await symmetricEigen(unchecked, odd, 65, options)).toEqual(await symmetricEigen(backend, odd, 65, options));
+    unchecked.dispose();
   });
 
   it('keeps the vectors of equal eigenvalues orthogonal', async () => {
