@@ -4,7 +4,16 @@
  */
 
 export { BufferId, GpuCommandBatch, type MatmulOptions as BatchMatmulOptions, type RowOptions } from './compute/batch.js';
-export { type CachedWeightInfo, GpuMatmulCache, type MatmulCacheOptions, type MatmulOptions, type WeightData } from './compute/matmul-cache/index.js';
+export { type EigenOptions, type EigenResult, symmetricEigen } from './compute/eigen.js';
+export { type Convolution, GpuBackend, type GpuBackendOptions, type HostArray } from './compute/gpu-backend.js';
+export {
+  type CachedWeightInfo,
+  GpuMatmulCache,
+  type MatmulCacheOptions,
+  type MatmulOptions,
+  type UploadWeightOptions,
+  type WeightData,
+} from './compute/matmul-cache/index.js';
 export type { ComputeTarget } from './compute/open.js';
 export { shaders } from './compute/shaders.js';
 export { foldPartials, TILE_SIZE, tiledMax2d, tiledMin2d, tiledReduce2d, tiledReducePartial, tiledSum2d } from './compute/tiled/reduce.js';
@@ -43,6 +52,7 @@ export { type Evaluation, evaluate, type LeafValues } from './graph/evaluate.js'
 export type { Graph, GraphNode, NodeId } from './graph/graph.js';
 export { type RewriteEntry, type RewriteResult, rewrite } from './graph/rewrite.js';
 export { loadModel } from './llm.js';
+export { type ForwardPassMemory, type ForwardPassOptions, WgslForwardPass } from './model/forward-pass.js';
 export type { OpName, OpParams } from './ops/params.js';
 export type { ExecutionPlan } from './plan/execution-plan.js';
 export type { MemoryPlan, Slot } from './plan/memory.js';

@@ -328,7 +328,7 @@ export class GpuCommandBatch {
     this.#release();
     const tensors = new TensorStore(this.#backend);
     for (const [index, storage] of this.#imports) tensors.adopt(leafName(index), { dtype: 'f32', shape: this.#values[index]?.shape ?? [] }, storage);
-    const graph = await CompiledGraph.compile(batchGraph(this.#values, outputs), this.#backend, { tensors });
+    const graph = await CompiledGraph.compile(batchGraph(this.#values, outputs), this.#backend, { tensors, regions: true });
     for (const index of this.#uploads.keys()) this.#changed.add(index);
     const inputs = new Set(graph.plan.graph.nodes.flatMap((node) => (node.op === 'input' ? [node.params.name] : [])));
     this.#compiled = { graph, tensors, outputs: new Set(outputs), inputs, values: this.#values.length };

@@ -111,6 +111,11 @@ export class WebGpuBackend implements Backend {
     return this.gpu.uploader.write(bufferOf(storage), offset, bytes);
   }
 
+  /** The buffer that a storage of this backend is. */
+  bufferOf(storage: Storage): GPUBuffer {
+    return bufferOf(storage);
+  }
+
   async read(region: Region): Promise<Uint8Array> {
     const encoder = this.gpu.device.createCommandEncoder({ label: 'read' });
     const ticket = this.#readback.copyInto(encoder, bufferOf(region.storage), region.offset, region.byteLength);
