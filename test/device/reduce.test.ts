@@ -2,8 +2,9 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import type { OpCase } from '../../src/ops/case.js';
 import { dotCase, dotCases, layerNormCases, logSoftmaxCases, longSumCase, reduceCases, softmaxCases } from '../../src/ops/cases/reduce.js';
 import { caseFailures } from '../support/case-failures.js';
-import { masks } from '../support/masks.js';
+import { maskedWays } from '../support/masks.js';
 import { openTestDevice, type TestDevice } from '../support/run-steps.js';
+import { dealt, shareName } from '../support/share.js';
 
 let test: TestDevice;
 beforeAll(async () => {
@@ -13,17 +14,17 @@ beforeAll(async () => {
 it.each<[string, () => readonly OpCase[]]>([
   ['reduce', reduceCases],
   ['dot', dotCases],
-])('%s agrees with the reference in every case', async (_name, cases) => {
-  expect(await caseFailures(test, cases())).toEqual([]);
+])(`%s agrees with the reference in ${shareName}`, async (_name, cases) => {
+  expect(await caseFailures(test, dealt(cases()))).toEqual([]);
 });
 
-describe.each(masks)('row operations with %s', (_name, mask) => {
+describe.each(maskedWays)('row operations with %s', (_name, mask, way) => {
   it.each<[string, () => readonly OpCase[]]>([
     ['softmax', softmaxCases],
     ['logSoftmax', logSoftmaxCases],
     ['layerNorm', layerNormCases],
-  ])('%s agrees with the reference in every case', async (_op, cases) => {
-    expect(await caseFailures(test, cases(), { mask })).toEqual([]);
+  ])(`%s agrees with the reference in ${shareName}`, async (_op, cases) => {
+    expect(await caseFailures(test, dealt(cases(), way), { mask })).toEqual([]);
   });
 });
 

@@ -68,9 +68,7 @@ export async function runCase<K extends ComputeOp>(test: TestDevice, rule: RuleM
   const derived = (_source: TensorRef, _form: string, formType: TensorType) => ({ ref: scratch(formType), fresh: true });
   const steps = rule(capabilities)({ op: opCase.op, params: opCase.params, inputs, output, label: opCase.name, id: 0 }, { scratch, derived });
   const found = (arg: StepArg): GPUBuffer => requireValue(buffers.get(`${arg.value}.${arg.shard}`), `value ${arg.value}, shard ${arg.shard}`);
-  const tt0 = process.cpuUsage(); const ttn = test.pipelines.size; // TT-TEMP
   for (const step of steps) await dispatch(test, step, found, options.inPlace === true);
-  if (process.env['TT_PROFILE'] !== undefined) { await test.device.queue.onSubmittedWorkDone(); const u = process.cpuUsage(tt0); (await import('node:fs')).appendFileSync(process.env['TT_PROFILE'], `${((u.user + u.system) / 1e6).toFixed(2)} ${test.pipelines.size - ttn} ${opCase.name} | ${steps.map((s) => s.kernel.key).join(' ; ')}\n`); } // TT-TEMP
   const bytes = await readBuffer(test.device, requireValue(buffers.get(`${output.id}.0`)), byteLengthOfType(type));
   for (const buffer of buffers.values()) buffer.destroy();
   return { got: numbers(type, bytes), steps };
