@@ -5,7 +5,7 @@ import type { RegionOperand, RegionStep } from '../ops/params.js';
 import { maxRegionInputs, maxRegionSteps } from '../ops/region.js';
 import { updatedInput } from '../ops/table.js';
 import type { Graph, GraphNode, NodeId } from './graph.js';
-import type { RewriteEntry } from './rewrite.js';
+import type { RewriteEntry } from './rewrite-entry.js';
 import { storageOwner } from './verify.js';
 
 const rule = 'region';

@@ -3,15 +3,10 @@ import type { OpName, OpParams } from '../ops/params.js';
 import { updatedInput } from '../ops/table.js';
 import type { Graph, GraphNode, NodeId } from './graph.js';
 import { fuseRegions } from './regions.js';
+import type { RewriteEntry } from './rewrite-entry.js';
 import { storageOwner, verify } from './verify.js';
 
-/** What one rule did, or why it did not, at one place. */
-export interface RewriteEntry {
-  readonly rule: string;
-  readonly at: string;
-  readonly applied: boolean;
-  readonly reason: string;
-}
+export type { RewriteEntry } from './rewrite-entry.js';
 
 export interface RewriteResult {
   readonly graph: Graph;
