@@ -73,7 +73,7 @@ async function measure(gpu: GpuDevice, size: Size): Promise<void> {
       const jobs = await jobsOf(gpu, operands, tile, splits, choice.subgroupSize);
       await runJobs(gpu, jobs);
       const error = await worstError(gpu, operands);
-      if (results.length === 0) await warmUp(gpu, jobs);
+      await warmUp(gpu, jobs, 60);
       const { median } = await timeJobs(gpu, jobs);
       const chosen = tile === choice.tile && splits === choice.splits ? ' *' : '';
       results.push(

@@ -77,8 +77,8 @@ export async function timeJobs(gpu: GpuDevice, jobs: readonly Job[], rounds = 20
 }
 
 /** Brings the clocks up: they fall while nothing runs. */
-export async function warmUp(gpu: GpuDevice, jobs: readonly Job[]): Promise<void> {
-  for (const start = performance.now(); performance.now() - start < 400; ) await timeJobs(gpu, jobs, 5);
+export async function warmUp(gpu: GpuDevice, jobs: readonly Job[], milliseconds = 400): Promise<void> {
+  for (const start = performance.now(); performance.now() - start < milliseconds; ) await timeJobs(gpu, jobs, 20);
 }
 
 /** Random f16 numbers in (-1, 1) with every exponent from 2^-7 on, as their bits; the same for one seed. */

@@ -28,17 +28,33 @@ export interface MatrixChoice {
   readonly reason: string;
 }
 
-/** From large to small: a large tile reads less for each product, a small one keeps more of a GPU busy. */
-export const gemmTileShapes: readonly GemmTile[] = [
-  { rows: 128, columns: 128, depth: 32, subgroupRows: 64, subgroupColumns: 64 },
-  { rows: 128, columns: 64, depth: 32, subgroupRows: 64, subgroupColumns: 32 },
-  { rows: 64, columns: 64, depth: 64, subgroupRows: 32, subgroupColumns: 32 },
+/** A tile with its measured speed where every processor is full, in FLOP a second. */
+interface TileChoice {
+  readonly tile: GemmTile;
+  readonly rate: number;
+  /** Whether splitting the depth was found to pay. */
+  readonly splits: boolean;
+}
+
+/** A large tile reads less for each product, a small one wastes less on edges and keeps more of a GPU busy. */
+const tileChoices: readonly TileChoice[] = [
+  { tile: { rows: 128, columns: 128, depth: 32, subgroupRows: 64, subgroupColumns: 64 }, rate: 288e12, splits: true },
+  { tile: { rows: 128, columns: 64, depth: 32, subgroupRows: 64, subgroupColumns: 32 }, rate: 202e12, splits: true },
+  { tile: { rows: 64, columns: 64, depth: 64, subgroupRows: 32, subgroupColumns: 32 }, rate: 190e12, splits: false },
 ];
 
-/** Workgroups that keep a large GPU busy. */
-const busyTiles = 128;
-/** Depth that a split has at least: below, adding up the parts costs more than the split brings. */
-const leastSplitDepth = 512;
+/** Rows of f16 operands are filled up with zeros to whole tiles, of any shape. */
+const depthUnit = 64;
+
+export const gemmTileShapes: readonly GemmTile[] = tileChoices.map(({ tile }) => tile);
+
+/**
+ * A large GPU, as measured: workgroups that it runs at once, two on each of 132 processors; the share of its speed that half of them reach; what adding up the parts of a split
+ * costs: bytes a second, and a dispatch. WebGPU tells none of it; on smaller GPUs the choice is between tiles that are all full.
+ */
+const largeGpu = { slots: 264, half: 0.63, bytesPerSecond: 3.5e12, dispatchSeconds: 2e-6 } as const;
+const mostSplits = 8;
+
 /** Rows from which decoding the whole weight once is worth it: measured faster than the f32 tiles for every number of rows that no matrix-vector kernel takes. */
 export const leastMatrixRows = 9;
 /** Weights of one slab: what is decoded at a time, so that the scratch memory stays small beside the weights. */
@@ -59,24 +75,43 @@ export function hasMatrices({ f16, subgroups, subgroupMinSize, subgroupMaxSize, 
 export function selectMatrix(shape: MatrixShape, capabilities: GpuCapabilities, leastRows = leastMatrixRows): MatrixChoice | undefined {
   if (!hasMatrices(capabilities) || shape.rows < leastRows) return undefined;
   const { limits, subgroupMinSize: subgroupSize } = capabilities;
-  const fitting = gemmTileShapes.filter((tile) => {
+  const fitting = tileChoices.filter(({ tile }) => {
     const threads = ((tile.rows * tile.columns) / (tile.subgroupRows * tile.subgroupColumns)) * subgroupSize;
     return gemmBytes(tile) <= limits.maxComputeWorkgroupStorageSize && threads <= limits.maxComputeInvocationsPerWorkgroup;
   });
-  const tile = fitting.find((candidate) => gemmTiles(shape, candidate) >= busyTiles) ?? fitting.at(-1);
-  if (tile === undefined) return undefined;
-  const tiles = gemmTiles(shape, tile);
-  const splits = splitsFor(tiles, roundUp(shape.depth, tile.depth) / tile.depth, tile.depth);
+  const candidates = fitting.flatMap((choice) =>
+    splitsOf(shape, choice).map((splits) => ({ ...choice, splits, seconds: expectedSeconds(shape, choice, splits) })),
+  );
+  const best = candidates.sort((a, b) => a.seconds - b.seconds)[0];
+  if (best === undefined) return undefined;
+  const { tile, splits } = best;
   const parts = splits === 1 ? '' : ` in ${splits} parts of the depth`;
-  const reason = `${shape.rows} rows: f16 matrices, tiles of ${tile.rows}x${tile.columns}${parts}; ${tiles * splits} workgroups`;
+  const reason = `${shape.rows} rows: f16 matrices, tiles of ${tile.rows}x${tile.columns}${parts}; ${gemmTiles(shape, tile) * splits} workgroups`;
   return { tile, splits, subgroupSize, reason };
 }
 
-/** Parts of the depth, so that few tiles still make many workgroups: a power of two that divides the steps. */
-function splitsFor(tiles: number, steps: number, depth: number): number {
-  let splits = 1;
-  while (tiles * splits < busyTiles && steps % (2 * splits) === 0 && (steps / (2 * splits)) * depth >= leastSplitDepth) splits *= 2;
-  return splits;
+/** Powers of two that divide the depth's tiles. */
+function splitsOf({ depth }: MatrixShape, { tile, splits }: TileChoice): number[] {
+  const steps = roundUp(depth, depthUnit) / tile.depth;
+  const all: number[] = [];
+  for (let count = 1; count === 1 || (splits && count <= mostSplits && steps % count === 0); count *= 2) all.push(count);
+  return all;
+}
+
+function expectedSeconds(shape: MatrixShape, { tile, rate }: TileChoice, splits: number): number {
+  const tiles = gemmTiles(shape, tile);
+  const operations = 2 * tiles * tile.rows * tile.columns * shape.depth;
+  const partBytes = splits === 1 ? 0 : (2 * splits + 1) * shape.rows * shape.outputs * 4;
+  const adding = splits === 1 ? 0 : partBytes / largeGpu.bytesPerSecond + largeGpu.dispatchSeconds;
+  return operations / (rate * occupancy(tiles * splits)) + adding;
+}
+
+/** The share of its speed that a large GPU reaches with this many workgroups: the last round of them may leave processors idle. */
+function occupancy(workgroups: number): number {
+  const { slots, half } = largeGpu;
+  const filled = workgroups / slots;
+  if (filled > 1) return filled / Math.ceil(filled);
+  return filled < 0.5 ? 2 * filled * half : half + (2 * filled - 1) * (1 - half);
 }
 
 /** Steps of `linear` by `choice`: x and each slab of the weight become f16, then they are multiplied. */
@@ -84,7 +119,7 @@ export function matrixSteps(node: LoweringNode<'linear'>, context: LoweringConte
   const [x, w] = [need(node.inputs[0]), need(node.inputs[1])];
   const { label, id } = node;
   const [rows = 0, columns = 0] = x.type.shape;
-  const depth = roundUp(columns, Math.max(...gemmTileShapes.map((tile) => tile.depth)));
+  const depth = roundUp(columns, depthUnit);
   const steps: Step<GpuKernel>[] = [];
   const halves = context.derived(x, `f16 ${depth}`, { dtype: 'f16', shape: [rows, depth] });
   if (halves.fresh)
