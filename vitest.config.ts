@@ -7,6 +7,9 @@ import { defineConfig, type TestProjectConfiguration } from 'vitest/config';
 import { type AdapterName, adapterEnvironment, adapterNames, withheld } from './scripts/setup/adapters.mjs';
 import { NotRunReporter } from './test/support/not-run-reporter.js';
 
+/** Mesa's compiler without its optimiser: the code is run once or a few times, and half of the tests' time went into making it fast. */
+const quickToCompile: Partial<Record<AdapterName, Record<string, string>>> = { lavapipe: { GALLIVM_PERF: 'nopt' } };
+
 /** Kernels on a software rasteriser take their time; a hang is still found. */
 const deviceTimeout = 120_000;
 
@@ -18,7 +21,8 @@ function device(name: AdapterName): TestProjectConfiguration {
     test: {
       name,
       include: ['test/device/**/*.test.ts'],
-      env: { ...adapterEnvironment(name), CENTELLA_TEST_ADAPTER: name },
+      env: { ...adapterEnvironment(name), ...quickToCompile[name], CENTELLA_TEST_ADAPTER: name },
+      setupFiles: ['test/support/patient-polling.ts'],
       testTimeout: deviceTimeout,
       hookTimeout: deviceTimeout,
       ...(withheld(name) ? { runner: './test/support/withheld-runner.ts' } : {}),

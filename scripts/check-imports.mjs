@@ -21,7 +21,7 @@ export const rooms = {
   formats: 'platform quant core',
   hub: 'formats platform core',
   text: 'formats platform core',
-  model: 'graph runtime formats ops core',
+  model: 'graph runtime formats kernels quant ops core',
   engine: 'model text runtime gpu hub formats platform core',
   train: 'model graph runtime text formats quant ops core',
   server: 'engine platform core',

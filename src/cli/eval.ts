@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { formatLabelled, formatSeconds } from './format.js';
 import { type LoadSettings, loadForCommand } from './load.js';
 import { addDeviceOptions, tokenIdsOption, wholeNumber } from './options.js';
-import type { Session } from './session.js';
+import { type Session, untilInterrupted } from './session.js';
 
 interface EvalOptions extends LoadSettings {
   readonly ids: readonly number[];
@@ -31,7 +31,7 @@ async function evaluate(session: Session, source: string, { ids, logits: path, .
   const model = await loadForCommand(session, source, settings);
   try {
     const started = performance.now();
-    const logits = await model.evaluate(ids);
+    const logits = await untilInterrupted(session, 'the evaluation', model.evaluate(ids));
     const elapsed = performance.now() - started;
     await session.terminal.writeFile(path, littleEndian(logits));
     const shape = `float32 [${ids.length}, ${model.config.vocabulary}]`;

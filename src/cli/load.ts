@@ -21,7 +21,8 @@ export async function loadForCommand(session: Session, source: string, settings:
       bar.clear();
       warn(session, message);
     },
-    onProgress: ({ loadedBytes, totalBytes }) => bar.show(loadedBytes, totalBytes),
+    onProgress: ({ loadedBytes, totalBytes }) =>
+      bar.show(totalBytes === 0 ? 1 : loadedBytes / totalBytes, `${formatBytes(loadedBytes)} of ${formatBytes(totalBytes)}`),
   };
   let model: Model;
   try {
@@ -46,7 +47,8 @@ function reportBackend({ terminal }: Session, { backend, loadTimings }: Model): 
 }
 
 interface ProgressBar {
-  show(done: number, total: number): void;
+  /** @param fraction done, 0 to 1 */
+  show(fraction: number, text: string): void;
   clear(): void;
 }
 
@@ -58,12 +60,12 @@ const barIntervalMs = 50;
 export function progressBar({ terminal }: Session): ProgressBar {
   let drawn = 0;
   return {
-    show(done, total) {
+    show(fraction, text) {
       const now = performance.now();
       if (!terminal.reportIsTty || now - drawn < barIntervalMs) return;
       drawn = now;
-      const filled = total === 0 ? barWidth : Math.round((barWidth * done) / total);
-      terminal.report(`\r[${'='.repeat(filled)}${' '.repeat(barWidth - filled)}] ${done} of ${total}\u001b[K`);
+      const filled = Math.round(barWidth * fraction);
+      terminal.report(`\r[${'='.repeat(filled)}${' '.repeat(barWidth - filled)}] ${text}\u001b[K`);
     },
     clear() {
       if (drawn > 0) terminal.report('\r\u001b[K');

@@ -5,7 +5,7 @@ import { resolveSampling } from '../engine/sampler.js';
 import { formatLabelled, plural } from './format.js';
 import { type LoadSettings, loadForCommand } from './load.js';
 import { addDeviceOptions, collect, realNumber, wholeNumber } from './options.js';
-import { exitStatus, type Session } from './session.js';
+import { exitStatus, readInput, type Session } from './session.js';
 
 interface RunOptions extends LoadSettings {
   readonly prompt?: string;
@@ -47,14 +47,14 @@ export function addRun(program: Command, session: Session): void {
 }
 
 async function run(session: Session, source: string, options: RunOptions): Promise<void> {
-  const prompt = options.prompt === '-' ? await session.terminal.readInput() : (options.prompt ?? '');
+  const prompt = options.prompt === '-' ? await readInput(session) : (options.prompt ?? '');
   const settings = generateOptions(session, options);
   // Options out of range are told at once, not after a long load.
   resolveSampling(settings);
   const model = await loadForCommand(session, source, options);
   try {
     const generation = model.generate(prompt, settings);
-    if (!options.json) await stream(session, generation);
+    if (!options.json) await stream(session, generation, options.prompt === '-' ? '' : prompt);
     const result = await generation.result;
     if (options.json) await session.terminal.write(`${JSON.stringify(jsonResult(model, prompt, result))}\n`);
     reportTimings(session, result);
@@ -70,12 +70,12 @@ function generateOptions(session: Session, options: RunOptions): GenerateOptions
   return { ...Object.fromEntries(given), signal: session.signal };
 }
 
-/** The text as it comes. A last line break is for terminals only: elsewhere the output is exactly the text. */
-async function stream({ terminal }: Session, generation: Generation): Promise<void> {
-  if (terminal.outputIsTty && terminal.reportIsTty) terminal.report('\n');
+/** The text as it comes. Terminals also show the prompt before it and a line break after it: elsewhere the output is exactly the text. */
+async function stream({ terminal }: Session, generation: Generation, prompt: string): Promise<void> {
+  if (terminal.outputIsTty && terminal.reportIsTty) terminal.report(`\n${prompt}`);
   for await (const { text } of generation) await terminal.write(text);
   if (terminal.outputIsTty) await terminal.write('\n');
-  if (terminal.outputIsTty && terminal.reportIsTty) terminal.report('\n');
+  terminal.report('\n');
 }
 
 function reportTimings({ terminal }: Session, { finishReason, timings }: GenerationResult): void {

@@ -1,3 +1,4 @@
+import { AbortedError } from '../core/errors.js';
 import type { Terminal } from '../platform/terminal.js';
 
 /** Exit statuses: a shell script can tell them apart. */
@@ -14,4 +15,19 @@ export interface Session {
 
 export function warn(session: Session, message: string): void {
   session.terminal.report(`warning: ${message}\n`);
+}
+
+/** Work that cannot be stopped, given up at the first Ctrl-C: the process ends soon after. @throws AbortedError */
+export function untilInterrupted<T>({ signal }: Session, what: string, work: Promise<T>): Promise<T> {
+  const interrupt = new Promise<never>((_, reject) => {
+    const stop = (): void => reject(new AbortedError(what, signal.reason));
+    if (signal.aborted) stop();
+    else signal.addEventListener('abort', stop, { once: true });
+  });
+  return Promise.race([work, interrupt]);
+}
+
+/** Standard input as text, as it is. */
+export function readInput(session: Session): Promise<string> {
+  return untilInterrupted(session, 'reading standard input', session.terminal.readInput());
 }

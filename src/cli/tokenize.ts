@@ -3,7 +3,7 @@ import { ArgumentError } from '../core/errors.js';
 import { openGguf } from '../formats/gguf/index.js';
 import { loadTokenizer, type Tokenizer } from '../text/index.js';
 import { tokenIds } from './options.js';
-import { type Session, warn } from './session.js';
+import { readInput, type Session, warn } from './session.js';
 
 interface TokenizeOptions {
   readonly bos?: true;
@@ -40,7 +40,7 @@ async function tokenize(session: Session, source: string, text: string | undefin
   const { terminal, signal } = session;
   const tokenizer = await openTokenizer(session, source, signal);
   const special = options.special === true;
-  const input = async (given: string): Promise<string> => (given === '-' ? terminal.readInput() : given);
+  const input = async (given: string): Promise<string> => (given === '-' ? readInput(session) : given);
   if (options.decode !== undefined) {
     const decoded = tokenizer.decode(tokenIds(await input(options.decode)), { special });
     return terminal.write(terminal.outputIsTty ? `${decoded}\n` : decoded);

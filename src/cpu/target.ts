@@ -10,7 +10,11 @@ import { advance, attention, cacheWrite, lastRow, rope } from './rules/attention
 import { decodeRules } from './rules/decode.js';
 import { binary, swiglu, unary } from './rules/elementwise.js';
 import { gatherRows, linear } from './rules/linear.js';
+import { matmul } from './rules/matmul.js';
+import { concat, conv2d, cumsum, expand, gather, permute, slice, tileReduce, topK } from './rules/movement.js';
 import { argmax, rmsNorm } from './rules/normalization.js';
+import { dot, layerNorm, logSoftmax, reduce, softmax } from './rules/reduce.js';
+import { cast, compare, region, where } from './rules/tensor.js';
 
 /** Columns of a matrix of a packed type; undefined for whatever is stored as it is. */
 function packedColumns(type: TensorType): { readonly dtype: PackedType; readonly columns: number } | undefined {
@@ -54,6 +58,39 @@ export function cpuTarget(): Target<CpuKernel> {
       exclusiveBuffers: false,
     },
     weights,
-    rules: { unary, binary, swiglu, gatherRows, lastRow, linear, rmsNorm, rope, cacheWrite, attention, argmax, advance, ...decodeRules },
+    rules: {
+      unary,
+      binary,
+      swiglu,
+      gatherRows,
+      lastRow,
+      linear,
+      rmsNorm,
+      rope,
+      cacheWrite,
+      attention,
+      argmax,
+      matmul,
+      reduce,
+      dot,
+      softmax,
+      logSoftmax,
+      layerNorm,
+      region,
+      compare,
+      where,
+      cast,
+      concat,
+      gather,
+      permute,
+      expand,
+      slice,
+      topK,
+      cumsum,
+      conv2d,
+      tileReduce,
+      advance,
+      ...decodeRules,
+    },
   };
 }

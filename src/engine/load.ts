@@ -6,7 +6,7 @@ import type { DecoderConfig } from '../model/decoder-config.js';
 import type { CacheType } from '../model/decoder-graph.js';
 import { describeModel } from '../model/describe.js';
 import { tensorNames } from '../model/tensors.js';
-import type { BackendKind } from '../runtime/backend.js';
+import type { Backend } from '../runtime/backend.js';
 import { type BackendOptions, openBackend } from '../runtime/select.js';
 import type { TensorWriter } from '../runtime/tensors.js';
 import { loadTokenizer, type Tokenizer } from '../text/index.js';
@@ -21,9 +21,9 @@ export interface LoadProgress {
 export interface LoadOptions extends BackendOptions {
   /** Positions of the KV cache. Default: what the model was trained for, at most 4096. */
   readonly contextLength?: number;
-  /** Type of the KV cache. Default 'f16' on WebGPU, 'f32' on the CPU. */
+  /** Type of the KV cache. Default: 'f16', half the memory, where the GPU computes with f16; else 'f32'. */
   readonly cacheType?: CacheType;
-  /** Most prompt tokens in one run. Default 512. */
+  /** Most prompt tokens in one run. Default: 2048 on GPUs with matrix units, else 512. */
   readonly prefillChunk?: number;
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: LoadProgress) => void;
@@ -33,8 +33,11 @@ export interface LoadOptions extends BackendOptions {
 
 /** The default context is what the model was trained for, at most this. */
 export const defaultContext = 4096;
-/** Prompt tokens of one run, by default. */
+/** Prompt tokens of one run, by default, on backends without matrix units. */
 export const defaultChunk = 512;
+
+/** With matrix units, weights are decoded once for a run: long runs share the cost, and fill the tiles. */
+const matrixChunk = 2048;
 
 /**
  * Loads a GGUF model: from a path (Node, Deno, Bun), a URL, a Blob, bytes, or the list of a split model's parts. Weights stream to the device; the file is never held in memory.
@@ -57,8 +60,7 @@ export async function loadModel(source: GgufSource, options: LoadOptions = {}): 
     let decoder: Decoder | undefined;
     try {
       const ropeFactors = await readRopeFactors(file, signal);
-      const prefillChunk = Math.min(options.prefillChunk ?? defaultChunk, contextLength);
-      decoder = await Decoder.create(backend, config, weights, { contextLength, cacheType: options.cacheType ?? defaultCacheType(backend.kind), prefillChunk }, ropeFactors);
+      decoder = await Decoder.create(backend, config, weights, { contextLength, ...sessionDefaults(backend, config, contextLength, options) }, ropeFactors);
       const weightsStarted = performance.now();
       const weightBytes = await uploadWeights(file, decoder, options);
       await Promise.all([backend.idle(), decoder.warm()]);
@@ -73,6 +75,15 @@ export async function loadModel(source: GgufSource, options: LoadOptions = {}): 
   } finally {
     await file.close();
   }
+}
+
+/** What suits the backend, where the caller has not chosen. An f16 cache holds pairs: heads of an odd width stay f32. */
+function sessionDefaults(backend: Backend, { headWidth }: DecoderConfig, contextLength: number, { cacheType, prefillChunk }: LoadOptions) {
+  const { halves, matrices } = backend.arithmetic;
+  return {
+    cacheType: cacheType ?? (halves && headWidth % 2 === 0 ? 'f16' : 'f32'),
+    prefillChunk: Math.min(prefillChunk ?? (matrices ? matrixChunk : defaultChunk), contextLength),
+  };
 }
 
 function contextFor(config: DecoderConfig, options: LoadOptions): number {
@@ -124,9 +135,4 @@ async function uploadWeights(file: GgufFile, decoder: Decoder, { signal, onProgr
   }
   await writer?.finish();
   return totalBytes;
-}
-
-/** Half floats halve what a GPU reads at each token; the CPU would have to widen them. */
-function defaultCacheType(kind: BackendKind): CacheType {
-  return kind === 'webgpu' ? 'f16' : 'f32';
 }

@@ -36,7 +36,7 @@ export function seedKey(seed: number): [number, number] {
   return [(seed % 0x1_0000_0000) >>> 0, Math.floor(seed / 0x1_0000_0000) >>> 0];
 }
 
-/** Uniform in (0, 1) from a word: the centre of one of 2^24 equal parts, exact in f32 as well. */
+/** Uniform in (0, 1) from a word: the centre of one of 2^23 equal parts, which f32 holds exactly. Of 2^24 the last centre would round to 1 there. */
 export function uniform(word: number): number {
-  return ((word >>> 8) + 0.5) / 0x1_000_000;
+  return ((word >>> 9) + 0.5) / 0x800_000;
 }

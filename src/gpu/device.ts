@@ -172,9 +172,9 @@ async function open(chosen: AdapterChoice, { label, mask }: GpuDeviceOptions): P
   return { device, owned: true, capabilities, name, backend, checks: source.checks, reason, ...(pciAddress === undefined ? {} : { pciAddress }) };
 }
 
-// Devices of older browsers do not carry their adapter's description.
+// Devices of older browsers do not carry their adapter's description, and Dawn's (webgpu 0.6.2) leave its matrix configurations out.
 function infoOf(device: GPUDevice, adapter?: GPUAdapter): AdapterInfoLike {
-  return (device.adapterInfo as AdapterInfoLike | undefined) ?? (adapter?.info as AdapterInfoLike | undefined) ?? {};
+  return (adapter?.info as AdapterInfoLike | undefined) ?? (device.adapterInfo as AdapterInfoLike | undefined) ?? {};
 }
 
 async function adopt(device: GPUDevice, options: GpuDeviceOptions): Promise<Parts> {

@@ -1,6 +1,7 @@
 import { GraphError } from '../core/errors.js';
 import { elementCount, type Shape, type TensorType } from '../core/tensor.js';
-import type { BinaryFunction, LeafOp, OpName, OpParams, RopePairing, UnaryFunction } from '../ops/params.js';
+import { axisFrom } from '../ops/axes.js';
+import type { BinaryFunction, CompareFunction, LeafOp, OpName, OpParams, ReduceFunction, RopePairing, UnaryFunction } from '../ops/params.js';
 import { ops } from '../ops/table.js';
 import type { Graph, GraphNode, GraphOutput, NodeId } from './graph.js';
 import { verify } from './verify.js';
@@ -93,6 +94,93 @@ export class GraphBuilder {
     return this.add('attention', { scale }, [q, keys, values, state], name);
   }
 
+  /** alpha a b of f32 matrices; see the definition for the shapes. */
+  matmul(a: NodeId, b: NodeId, options: { transposeA?: boolean; transposeB?: boolean; alpha?: number } = {}, name = 'matmul'): NodeId {
+    const { transposeA = false, transposeB = false, alpha = 1 } = options;
+    return this.add('matmul', { transposeA, transposeB, alpha }, [a, b], name);
+  }
+
+  /** Over the given axes (from the end where negative), or over all of them. */
+  reduce(fn: ReduceFunction, x: NodeId, options: { axes?: readonly number[]; keepDims?: boolean } = {}, name: string = fn): NodeId {
+    const rank = this.typeOf(x).shape.length;
+    const axes = options.axes?.map((axis) => axisFrom(axis, rank)).sort((a, b) => a - b) ?? Array.from({ length: rank }, (_, axis) => axis);
+    return this.add('reduce', { fn, axes, keepDims: options.keepDims ?? false }, [x], name);
+  }
+
+  dot(a: NodeId, b: NodeId, name = 'dot'): NodeId {
+    return this.add('dot', {}, [a, b], name);
+  }
+
+  /** Along one axis, the last unless said. */
+  softmax(x: NodeId, axis = -1, name = 'softmax'): NodeId {
+    return this.add('softmax', { axis: this.#axis(x, axis) }, [x], name);
+  }
+
+  logSoftmax(x: NodeId, axis = -1, name = 'logSoftmax'): NodeId {
+    return this.add('logSoftmax', { axis: this.#axis(x, axis) }, [x], name);
+  }
+
+  layerNorm(x: NodeId, gain: NodeId, bias: NodeId | undefined, eps: number, name = 'layerNorm'): NodeId {
+    return this.add('layerNorm', { eps }, bias === undefined ? [x, gain] : [x, gain, bias], name);
+  }
+
+  /** u32: 1 where it holds, 0 elsewhere. */
+  compare(fn: CompareFunction, a: NodeId, b: NodeId, name: string = fn): NodeId {
+    return this.add('compare', { fn }, [a, b], name);
+  }
+
+  /** a where the condition (u32) is not 0, b elsewhere. */
+  where(condition: NodeId, a: NodeId, b: NodeId, name = 'where'): NodeId {
+    return this.add('where', {}, [condition, a, b], name);
+  }
+
+  cast(x: NodeId, to: OpParams['cast']['to'], name = 'cast'): NodeId {
+    return this.add('cast', { to }, [x], name);
+  }
+
+  concat(parts: readonly NodeId[], axis = 0, name = 'concat'): NodeId {
+    const [first] = parts;
+    if (first === undefined) throw new GraphError(`${name}: concat takes at least one part`, this.#nodes.length);
+    return this.add('concat', { axis: this.#axis(first, axis) }, parts, name);
+  }
+
+  /** Elements along one axis by u32 indices of any shape. */
+  gather(x: NodeId, indices: NodeId, axis = 0, name = 'gather'): NodeId {
+    return this.add('gather', { axis: this.#axis(x, axis) }, [x, indices], name);
+  }
+
+  permute(x: NodeId, perm: readonly number[], name = 'permute'): NodeId {
+    return this.add('permute', { perm: perm.map((axis) => this.#axis(x, axis)) }, [x], name);
+  }
+
+  /** Repeats x to a shape by the rules of broadcasting. */
+  expand(x: NodeId, shape: Shape, name = 'expand'): NodeId {
+    return this.add('expand', { shape }, [x], name);
+  }
+
+  /** `length` elements of one axis from `start` on, every `step`-th; `narrow` on axis 0 costs nothing. */
+  slice(x: NodeId, axis: number, start: number, length: number, step = 1, name = 'slice'): NodeId {
+    return this.add('slice', { axis: this.#axis(x, axis), start, length, step }, [x], name);
+  }
+
+  /** The k largest along the last axis, largest first, or their indices (u32). */
+  topK(x: NodeId, k: number, output: OpParams['topK']['output'] = 'values', name = 'topK'): NodeId {
+    return this.add('topK', { k, output }, [x], name);
+  }
+
+  cumsum(x: NodeId, axis = -1, exclusive = false, name = 'cumsum'): NodeId {
+    return this.add('cumsum', { axis: this.#axis(x, axis), exclusive }, [x], name);
+  }
+
+  conv2d(x: NodeId, kernel: NodeId, options: Partial<OpParams['conv2d']> = {}, name = 'conv2d'): NodeId {
+    return this.add('conv2d', { stride: options.stride ?? 1, padding: options.padding ?? 'valid' }, [x, kernel], name);
+  }
+
+  /** One partial for each tile of 16 x 16. */
+  tileReduce(fn: OpParams['tileReduce']['fn'], x: NodeId, name = 'tileReduce'): NodeId {
+    return this.add('tileReduce', { fn }, [x], name);
+  }
+
   /** Marks a value as wanted under `name`. */
   output(name: string, node: NodeId): void {
     this.#node(node);
@@ -105,6 +193,10 @@ export class GraphBuilder {
     const graph: Graph = { nodes: [...this.#nodes], outputs: [...this.#outputs] };
     verify(graph);
     return graph;
+  }
+
+  #axis(x: NodeId, axis: number): number {
+    return axisFrom(axis, this.typeOf(x).shape.length);
   }
 
   #push<K extends OpName>(op: K, params: OpParams[K], inputs: readonly NodeId[], type: TensorType, name: string): NodeId {

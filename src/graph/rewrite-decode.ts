@@ -209,7 +209,11 @@ function qkvOf({ x, gain, eps, products }: AttentionMatch): { params: OpParams['
 }
 
 /** Parameters of an attendToken, and its inputs before and after the vector. */
-function attendOf(match: AttentionMatch, { params }: NodeOf<'attention'>, window: number): { params: OpParams['attendToken']; before: readonly NodeId[]; after: readonly NodeId[] } {
+function attendOf(
+  match: AttentionMatch,
+  { params }: NodeOf<'attention'>,
+  window: number,
+): { params: OpParams['attendToken']; before: readonly NodeId[]; after: readonly NodeId[] } {
   const { keys, values, table, state, headGains, headEps, pairing } = match;
   return {
     params: { scale: params.scale, pairing, window, ...(headEps === undefined ? {} : { eps: headEps }) },

@@ -2,19 +2,20 @@ import { sameShape } from '../core/tensor.js';
 import type { OpName, OpParams } from '../ops/params.js';
 import { updatedInputs } from '../ops/table.js';
 import type { Graph, GraphNode, NodeId } from './graph.js';
+import { fuseRegions } from './regions.js';
+import type { RewriteEntry } from './rewrite-entry.js';
 import { storageOwner, verify } from './verify.js';
 
-/** What one rule did, or why it did not, at one place. */
-export interface RewriteEntry {
-  readonly rule: string;
-  readonly at: string;
-  readonly applied: boolean;
-  readonly reason: string;
-}
+export type { RewriteEntry } from './rewrite-entry.js';
 
 export interface RewriteResult {
   readonly graph: Graph;
   readonly report: readonly RewriteEntry[];
+}
+
+export interface RewriteOptions {
+  /** Whether chains of elementwise operations become one kernel each; default false. */
+  readonly regions?: boolean;
 }
 
 type Draft = { op: OpName; params: OpParams[OpName]; inputs: readonly NodeId[] };
@@ -100,11 +101,12 @@ function pairs(inputs: readonly NodeId[]): readonly (readonly [NodeId, NodeId])[
 }
 
 /** Fuses, merges equal nodes and drops what nobody reads. The result computes the same values; the report says what was fused and what was not, and why. */
-export function rewrite(graph: Graph): RewriteResult {
+export function rewrite(graph: Graph, options: RewriteOptions = {}): RewriteResult {
   const report: RewriteEntry[] = [];
   let current = graph;
   for (const rule of rules) current = removeDead(applyRule(current, rule, report));
   current = removeDead(mergeEqual(current));
+  if (options.regions === true) current = removeDead(fuseRegions(current, report));
   verify(current);
   return { graph: current, report };
 }

@@ -13,6 +13,7 @@ const threads = 256;
 /** Elements of a chunk: eight a thread. */
 const chunkSize = 2048;
 
+/** An unsigned integer in the order of the floats: NaN is the least of all, both zeros are equal. */
 export const orderFunction = `fn order(x: f32) -> u32 {
   let bits = bitcast<u32>(x);
   let magnitude = bits & 0x7fffffffu;

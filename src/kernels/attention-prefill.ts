@@ -84,6 +84,7 @@ export function attentionPrefillKernel(problem: AttentionProblem, shape: Prefill
     workgroupBytes: prefillBytes(problem, shape),
     features: shape.shuffles ? ['subgroups'] : [],
     wgsl: () => {
+      const sliced = layout.slices * layout.slice;
       const reductions = shape.shuffles
         ? ''
         : `var<workgroup> lanes: array<f32, ${tileRows * (layout.across + 1)}>;\nvar<workgroup> rowResult: array<f32, ${tileRows}>;\n`;
@@ -95,7 +96,7 @@ export function attentionPrefillKernel(problem: AttentionProblem, shape: Prefill
         ['y', vectorType(vectorWidth(problem.width)), 'read_write'],
       ])}var<workgroup> staged: array<vec4<f32>, ${layout.room}>;
 var<workgroup> weights: array<vec4<f32>, ${tileKeys * (layout.down + 1)}>;
-${reductions}${rowLoad('query', 'f32', problem.width)}${rowLoad('keys', problem.keys, problem.width)}${rowLoad('values', problem.values, problem.width)}${mainHead(count, layout.threads)}  // The tiles with the most keys come first, so that no long one is left for the end.
+${reductions}${rowLoad('query', 'f32', problem.width, sliced)}${rowLoad('keys', problem.keys, problem.width, sliced)}${rowLoad('values', problem.values, problem.width, layout.columns)}${mainHead(count, layout.threads)}  // The tiles with the most keys come first, so that no long one is left for the end.
   let kvHead = group % ${problem.kvHeads}u;
   let first = (${tiles - 1}u - group / ${problem.kvHeads}u) * ${tileRows}u;
   let position = state[${stateWord.position}];
@@ -120,13 +121,13 @@ ${resultText(problem, shape, layout)}}
   });
 }
 
-/** `fn loadNAME(row, column)`: the vec4 `column` of a row of `width` elements, zeros past its end. */
-function rowLoad(name: string, type: CacheType, width: number): string {
+/** `fn load_NAME(row, column)`: the vec4 `column` (below `loaded`) of a row of `width` elements, zeros past its end. */
+function rowLoad(name: string, type: CacheType, width: number, loaded: number): string {
   const chunks = cacheChunks(type, width, 4);
   const perRow = width / chunks.elements;
   const unpack = (chunk: string): string => chunks.parts[0]?.(chunk) ?? chunk;
   if (chunks.elements === 4) {
-    const guard = width % 16 === 0 ? '' : `  if (column >= ${perRow}u) { return vec4<f32>(0.0); }\n`;
+    const guard = loaded <= perRow ? '' : `  if (column >= ${perRow}u) { return vec4<f32>(0.0); }\n`;
     return `fn load_${name}(row: u32, column: u32) -> vec4<f32> {\n${guard}  return ${unpack(`${name}[row * ${perRow}u + column]`)};\n}\n`;
   }
   const pieces = 4 / chunks.elements;

@@ -6,6 +6,7 @@ import type { GpuKernel } from '../core/kernel.js';
 import { need } from '../ops/definition.js';
 import type { LoweringNode, LoweringRule } from '../ops/target.js';
 import { attentionDecodeKernel, attentionMergeKernel, type DecodeShape, decodeBytes, decodeSplits } from './attention-decode.js';
+import { attentionMatrixKernel, selectMatrixAttention } from './attention-matrix.js';
 import { attentionPrefillKernel, type PrefillShape, prefillBytes } from './attention-prefill.js';
 import { type AttentionProblem, cacheChunks } from './attention-text.js';
 import { cacheType } from './cache.js';
@@ -92,12 +93,20 @@ function problemOf(node: LoweringNode<'attention'>): AttentionProblem {
   };
 }
 
-export function attentionRule(capabilities: GpuCapabilities): LoweringRule<'attention', GpuKernel> {
+/** `leastMatrixRows`: rows (of tokens, times query heads of a KV head) from which f16 matrices are used, where the device has them. */
+export function attentionRule(
+  capabilities: GpuCapabilities,
+  { leastMatrixRows }: { readonly leastMatrixRows?: number } = {},
+): LoweringRule<'attention', GpuKernel> {
   return (node, context) => {
     const problem = problemOf(node);
     const inputs = node.inputs.slice(0, 4).map((input) => arg(input, 'read'));
-    if (problem.rows > 1)
-      return oneStep(node, attentionPrefillKernel(problem, selectPrefill(problem, capabilities).shape), [...inputs, arg(node.output, 'write')]);
+    if (problem.rows > 1) {
+      const matrix = selectMatrixAttention(problem, capabilities, leastMatrixRows);
+      const kernel =
+        matrix === undefined ? attentionPrefillKernel(problem, selectPrefill(problem, capabilities).shape) : attentionMatrixKernel(problem, matrix.shape);
+      return oneStep(node, kernel, [...inputs, arg(node.output, 'write')]);
+    }
     const { shape } = selectDecode(problem, capabilities);
     const kernel = attentionDecodeKernel(problem, shape);
     if (shape.direct) return oneStep(node, kernel, [...inputs, arg(node.output, 'write')]);

@@ -367,3 +367,26 @@ export function siluText(): string {
 }
 `;
 }
+
+/** A scalar function under a name of its own, for kernels that need several. */
+export interface NamedFunction {
+  readonly name: string;
+  readonly fn: UnaryFunction | BinaryFunction;
+  readonly a?: number;
+  readonly b?: number;
+}
+
+function isBinaryFunction(fn: UnaryFunction | BinaryFunction): fn is BinaryFunction {
+  return Object.hasOwn(binaryBodies, fn);
+}
+
+/** Module text with `fn NAME(x: f32) -> f32` or `fn NAME(x: f32, y: f32) -> f32` for each; NaN stays NaN as in `unaryText`. Holds `nonFinite` and `isNan`. */
+export function namedFunctions(functions: readonly NamedFunction[]): string {
+  const texts = functions.map(({ name, fn, a = 0, b = 0 }) => {
+    if (isBinaryFunction(fn)) return `fn ${name}(x: f32, y: f32) -> f32 {\n  ${binaryBodies[fn].body('', '')}\n}\n`;
+    const body = unaryBodies[fn].body(f32Literal(a), f32Literal(b));
+    return `fn ${name}(x: f32) -> f32 {\n  if (isNan(x)) { return x; }\n  ${body}\n}\n`;
+  });
+  const needs = functions.flatMap(({ fn }) => (isBinaryFunction(fn) ? binaryBodies[fn] : unaryBodies[fn]).needs);
+  return assemble(['nonFinite', 'isNan', ...needs]) + texts.join('');
+}

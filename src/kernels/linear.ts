@@ -7,6 +7,7 @@ import type { Step, StepArg } from '../core/step.js';
 import type { LoweringNode, LoweringRule, RowShard } from '../ops/target.js';
 import type { LinearProblem } from './linear-text.js';
 import { type MatmulTile, matmulKernel, tileBytes, tileSize } from './matmul.js';
+import { type MatrixChoice, matrixSteps, selectMatrix } from './matrix/linear.js';
 import { type MatvecShape, matvecKernel } from './matvec.js';
 import { arg } from './template.js';
 import { weightLayout } from './weights-layout.js';
@@ -98,8 +99,20 @@ export function linearKernel(problem: LinearProblem, capabilities: GpuCapabiliti
   return choice.family === 'matvec' ? matvecKernel(problem, choice.shape) : matmulKernel(problem, choice.tile);
 }
 
-export function linearRule(capabilities: GpuCapabilities): LoweringRule<'linear', GpuKernel> {
-  return (node) => linearSteps(node, (problem) => linearKernel(problem, capabilities));
+/** `leastMatrixRows`: rows from which f16 matrices are used, where the device has them. */
+export function linearRule(capabilities: GpuCapabilities, { leastMatrixRows }: { readonly leastMatrixRows?: number } = {}): LoweringRule<'linear', GpuKernel> {
+  return (node, context) => {
+    const choice = matrixChoice(node, capabilities, leastMatrixRows);
+    return choice === undefined ? linearSteps(node, (problem) => linearKernel(problem, capabilities)) : matrixSteps(node, context, choice);
+  };
+}
+
+/** Products with weights that f16 holds as well as their own type does. */
+function matrixChoice(node: LoweringNode<'linear'>, capabilities: GpuCapabilities, leastRows?: number): MatrixChoice | undefined {
+  const [x, w] = [node.inputs[0], node.inputs[1]];
+  const [rows = 0, depth = 0] = x?.type.shape ?? [];
+  if (w === undefined || w.type.dtype === 'f32') return undefined;
+  return selectMatrix({ rows, outputs: w.type.shape[0] ?? 0, depth }, capabilities, leastRows);
 }
 
 /** One step for each shard of the weight, with the kernel that `kernelFor` makes; each writes its columns of y. */

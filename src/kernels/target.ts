@@ -6,20 +6,25 @@ import type { MemoryRules, Target } from '../ops/target.js';
 import { argmaxRule } from './argmax.js';
 import { attentionRule } from './attention.js';
 import { cacheWriteRule } from './cache.js';
+import { castRule, compareRule, whereRule } from './compare.js';
+import { convRule, tileReduceRule } from './conv.js';
+import { cumsumRule } from './cumsum.js';
 import { decodeTarget } from './decode/rules.js';
 import type { ActivationChoice } from './decode/select.js';
 import { binaryRule, swigluRule, unaryRule } from './elementwise.js';
 import { gatherRule } from './gather.js';
+import { matmulRule } from './gemm/rule.js';
+import { layerNormRule } from './layer-norm.js';
 import { linearRule } from './linear.js';
+import { concatRule, expandRule, gatherAxisRule, permuteRule, sliceRule } from './movement.js';
 import { rmsNormRule } from './norm.js';
+import { dotRule, reduceRule } from './reduce.js';
+import { regionRule } from './region.js';
 import { ropeRule } from './rope.js';
+import { logSoftmaxRule, softmaxRule } from './softmax.js';
 import { advanceRule, lastRowRule } from './state.js';
+import { topKRule } from './top-k.js';
 import { gpuWeightStore } from './weights.js';
-
-export interface GpuTargetOptions {
-  /** How the activations of a decode step are kept between its kernels. Default 'auto'. */
-  readonly activations?: ActivationChoice;
-}
 
 /** Slots start at multiples of 256 bytes everywhere, so that plans and views are the same on every device that allows it. */
 const slotAlignment = 256;
@@ -35,16 +40,23 @@ function memoryRules(limits: GpuLimits): MemoryRules {
   };
 }
 
+export interface GpuTargetOptions {
+  /** Rows from which products and attention use f16 matrices, where the device has them. Default: what measured best; tests lower it, so that small cases take that path. */
+  readonly leastMatrixRows?: number;
+  /** How the activations of a decode step are kept between its kernels. Default 'auto'. */
+  readonly activations?: ActivationChoice;
+}
+
 /** How a device with these capabilities runs every operation. Pure: masked capabilities give the kernels of a poorer device. */
 export function gpuTarget(capabilities: GpuCapabilities, options: GpuTargetOptions = {}): Target<GpuKernel> {
   const weights = gpuWeightStore(capabilities);
   const plain = {
-    linear: linearRule(capabilities),
+    linear: linearRule(capabilities, options),
     rmsNorm: rmsNormRule(capabilities),
     swiglu: swigluRule,
     rope: ropeRule,
     cacheWrite: cacheWriteRule,
-    attention: attentionRule(capabilities),
+    attention: attentionRule(capabilities, options),
     argmax: argmaxRule(capabilities),
     advance: advanceRule,
   };
@@ -60,6 +72,25 @@ export function gpuTarget(capabilities: GpuCapabilities, options: GpuTargetOptio
       binary: binaryRule,
       gatherRows: gatherRule,
       lastRow: lastRowRule,
+      matmul: matmulRule(capabilities),
+      reduce: reduceRule,
+      dot: dotRule,
+      softmax: softmaxRule(capabilities),
+      logSoftmax: logSoftmaxRule(capabilities),
+      layerNorm: layerNormRule(capabilities),
+      region: regionRule,
+      compare: compareRule,
+      where: whereRule,
+      cast: castRule,
+      concat: concatRule,
+      gather: gatherAxisRule,
+      permute: permuteRule,
+      expand: expandRule,
+      slice: sliceRule,
+      topK: topKRule,
+      cumsum: cumsumRule,
+      conv2d: convRule,
+      tileReduce: tileReduceRule,
     },
     takesForm: decode.takesForm,
     refuses: decode.refuses,

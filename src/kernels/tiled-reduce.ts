@@ -43,9 +43,23 @@ export function tiledReduceKernel(op: TiledReduceOp, shape: TiledReduceShape, ma
     workgroups: [1, 1, 1],
     workgroupSize: threads,
     workgroupBytes: threads * 4,
-    wgsl: () => moduleText(op),
+    wgsl: () => moduleText(op, uniformShape),
   });
   return { ...kernel, workgroups: gridOf(shape, maxWorkgroups), minBindingSizes: [4, 4, uniformWords * 4] };
+}
+
+/** The same kernel for a row-major matrix of a known size, without a uniform. Bindings: the matrix, the partials. */
+export function tiledReduceConstantKernel(op: TiledReduceOp, rows: number, columns: number): GpuKernel {
+  const shape = { rows, columns };
+  return defineKernel({
+    family: 'tiled-reduce-constant',
+    params: { op, rows, columns },
+    bindings: ['read', 'read_write'],
+    workgroups: gridOf(shape, maxGridAxis),
+    workgroupSize: threads,
+    workgroupBytes: threads * 4,
+    wgsl: () => moduleText(op, constantShape(tiledReduceUniform(shape))),
+  });
 }
 
 const uniformWords = 8;
@@ -123,7 +137,15 @@ const opTexts: { readonly [Op in TiledReduceOp]: OpText } = {
   min: ordered('0xff800000u', 'min'),
 };
 
-function moduleText(op: TiledReduceOp): string {
+/** Declares `shape`. */
+const uniformShape = '@group(0) @binding(2) var<uniform> shape: Shape;\n';
+
+function constantShape(words: Int32Array): string {
+  const members = [...words].map((word, i) => `${word}${i < 5 ? 'i' : 'u'}`);
+  return `const shape = Shape(${members.join(', ')});\n`;
+}
+
+function moduleText(op: TiledReduceOp, shapeDeclaration: string): string {
   const text = opTexts[op];
   const fold = (stride: number, takesPart: (half: number) => string): string =>
     [8, 4, 2, 1]
@@ -136,8 +158,7 @@ function moduleText(op: TiledReduceOp): string {
 ${declareBindings([
   ['matrix', 'u32', 'read'],
   ['partials', 'u32', 'read_write'],
-  ['shape', 'Shape', 'uniform'],
-])}var<workgroup> tile: array<${text.type}, ${threads}>;
+])}${shapeDeclaration}var<workgroup> tile: array<${text.type}, ${threads}>;
 ${text.functions}@compute @workgroup_size(${threads})
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let group = workgroup.y * shape.gridWidth + workgroup.x;

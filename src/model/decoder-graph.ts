@@ -27,6 +27,7 @@ export const decoderNames = {
   keys: (layer: number): string => `blk.${layer}.keys`,
   values: (layer: number): string => `blk.${layer}.values`,
   logits: 'logits',
+  hidden: 'hidden',
 } as const;
 
 /**
@@ -44,8 +45,7 @@ export function decoderGraph(config: DecoderConfig, weights: ReadonlyMap<string,
   let x = g.gatherRows(embedding, ids, 'embed');
   for (let layer = 0; layer < config.layers; layer++) {
     const block: Block = { g, config, options, session, table, layer, weight: (part) => weight(tensorNames.layer(layer, part)) };
-    x = g.binary('add', x, attentionPart(block, x), `blk.${layer}.attn_residual`);
-    x = g.binary('add', x, feedForwardPart(block, x), `blk.${layer}.ffn_residual`);
+    x = blockPart(block, x);
   }
 
   const wanted = options.logits === 'next' ? g.add('lastRow', {}, [x, session], 'last_row') : x;
@@ -57,14 +57,35 @@ export function decoderGraph(config: DecoderConfig, weights: ReadonlyMap<string,
   return g.build();
 }
 
+/** One block alone: the output `hidden` from the input `hidden`, f32 [rows, width] both. It shares weights, caches and session state with the graphs of the whole decoder. */
+export function decoderLayerGraph(config: DecoderConfig, weights: ReadonlyMap<string, TensorType>, layer: number, options: BlockOptions): Graph {
+  const g = new GraphBuilder();
+  const session = g.state(decoderNames.session, { dtype: 'u32', shape: [stateWords(options.maxRows)] });
+  const table = g.param(decoderNames.ropeTable, { dtype: 'f32', shape: [options.contextLength, config.rotated / 2, 2] });
+  const weight = weightLookup(g, weights);
+  const x = g.input(decoderNames.hidden, { dtype: 'f32', shape: [options.rows, config.width] });
+  const block: Block = { g, config, options, session, table, layer, weight: (part) => weight(tensorNames.layer(layer, part)) };
+  g.output(decoderNames.hidden, blockPart(block, x));
+  return g.build();
+}
+
+type BlockOptions = Omit<DecoderGraphOptions, 'logits'>;
+
 interface Block {
   readonly g: GraphBuilder;
   readonly config: DecoderConfig;
-  readonly options: DecoderGraphOptions;
+  readonly options: BlockOptions;
   readonly session: NodeId;
   readonly table: NodeId;
   readonly layer: number;
   weight(part: string): NodeId;
+}
+
+/** The residual stream after a block, f32 [T, width] as before it. */
+function blockPart(block: Block, x: NodeId): NodeId {
+  const { g, layer } = block;
+  const attended = g.binary('add', x, attentionPart(block, x), `blk.${layer}.attn_residual`);
+  return g.binary('add', attended, feedForwardPart(block, attended), `blk.${layer}.ffn_residual`);
 }
 
 /** x f32 [T, width] to the attention's contribution, f32 [T, width]. */

@@ -204,7 +204,13 @@ export class Decoder {
       const banks = await allocateBanks(this.backend, [program.plan]);
       try {
         const executable = await program.prepare(this.tensors.bindings(program.plan, banks, new Map()));
-        const run: Run = { rows, window: this.options.contextLength, program, arena: new Arena(this.backend, program.plan, banks), executable: Promise.resolve(executable) };
+        const run: Run = {
+          rows,
+          window: this.options.contextLength,
+          program,
+          arena: new Arena(this.backend, program.plan, banks),
+          executable: Promise.resolve(executable),
+        };
         for (let start = 0; start < ids.length; start += rows) {
           const chunk = ids.slice(start, start + rows);
           const [bytes] = await executable.run(this.#writes(chunk), [outputRegion(run, decoderNames.logits)]);

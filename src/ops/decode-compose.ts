@@ -1,7 +1,7 @@
 /** The operations of decode.ts lowered to the plain ones that they are made of: for targets, shapes and types without kernels of their own for them. */
 
 import type { Step } from '../core/step.js';
-import { elementCount, type TensorType } from '../core/tensor.js';
+import { elementCount } from '../core/tensor.js';
 import { attendTokenShape, tokenLinearInputs } from './decode.js';
 import { need } from './definition.js';
 import type { ComputeOp, OpParams } from './params.js';
@@ -24,25 +24,26 @@ class Composition<Kernel> {
   readonly steps: Step<Kernel>[] = [];
   readonly #plain: PlainRules<Kernel>;
   readonly #node: LoweringNode<ComputeOp>;
-  readonly #scratch: (type: TensorType) => TensorRef;
+  readonly #context: LoweringContext;
 
   constructor(plain: PlainRules<Kernel>, node: LoweringNode<ComputeOp>, context: LoweringContext) {
     this.#plain = plain;
     this.#node = node;
-    this.#scratch = (type) => context.scratch(type);
+    // The forms are the fused node's: its parts make and take none.
+    this.#context = { scratch: (type) => context.scratch(type), derived: (source, form, type) => context.derived(source, form, type) };
   }
 
   floats(...shape: readonly number[]): TensorRef {
-    return this.#scratch({ dtype: 'f32', shape });
+    return this.#context.scratch({ dtype: 'f32', shape });
   }
 
   words(...shape: readonly number[]): TensorRef {
-    return this.#scratch({ dtype: 'u32', shape });
+    return this.#context.scratch({ dtype: 'u32', shape });
   }
 
   apply<K extends PlainOp>(op: K, params: OpParams[K], inputs: readonly TensorRef[], output: TensorRef): TensorRef {
     const { label, id } = this.#node;
-    this.steps.push(...this.#plain.rules[op]({ op, params, inputs, output, label: `${label} ${op}`, id }, { scratch: this.#scratch }));
+    this.steps.push(...this.#plain.rules[op]({ op, params, inputs, output, label: `${label} ${op}`, id }, this.#context));
     return output;
   }
 

@@ -138,7 +138,8 @@ const attendToken: OpDefinition<'attendToken'> = {
     expectToken('attendToken', need(raw));
     expectEqual('attendToken', 'number of gains', gains.length, params.eps === undefined ? 0 : 2);
     for (const gain of gains) expectVector('attendToken', 'a gain', gain, width);
-    if (!(Number.isInteger(heads) && heads > 0)) throw new ShapeError(`attendToken: ${formatType(need(raw))} does not hold queries, keys and values of ${width}`);
+    if (!(Number.isInteger(heads) && heads > 0))
+      throw new ShapeError(`attendToken: ${formatType(need(raw))} does not hold queries, keys and values of ${width}`);
     if (!(params.window >= 1 && params.window <= capacity))
       throw new ShapeError(`attendToken: the window must be 1 to the ${capacity} positions of the cache, got ${params.window}`);
     attentionOps.rope.type([floats([1, heads, width]), need(table), need(state)], { pairing: params.pairing });
@@ -160,7 +161,11 @@ const attendToken: OpDefinition<'attendToken'> = {
 function attended(inputs: readonly HostTensor[], params: OpParams['attendToken']): { q: HostTensor; keys: HostTensor; values: HostTensor; state: HostTensor } {
   const [keys, values, raw, table, state, qGain, kGain] = inputs;
   const [cacheK, cacheV, all, angles, session] = [need(keys), need(values), need(raw), need(table), need(state)];
-  const { heads, kvHeads, width } = attendTokenShape([{ dtype: 'f32', shape: cacheK.shape }, { dtype: 'f32', shape: cacheV.shape }, { dtype: 'f32', shape: all.shape }]);
+  const { heads, kvHeads, width } = attendTokenShape([
+    { dtype: 'f32', shape: cacheK.shape },
+    { dtype: 'f32', shape: cacheV.shape },
+    { dtype: 'f32', shape: all.shape },
+  ]);
   const position = session.data[stateWord.position] ?? 0;
   if (position >= params.window) throw new ShapeError(`attendToken: position ${position} is not below the window of ${params.window}`);
   const part = (first: number, count: number): HostTensor => ({ shape: [1, count, width], data: all.data.slice(first * width, (first + count) * width) });

@@ -27,6 +27,23 @@ export type UnaryFunction =
 
 export type BinaryFunction = 'add' | 'sub' | 'mul' | 'div' | 'max' | 'min' | 'pow';
 
+/** How `reduce` joins elements: a sum, its mean, the largest or smallest (NaN where there is one), the product. */
+export type ReduceFunction = 'sum' | 'mean' | 'max' | 'min' | 'prod';
+
+export type CompareFunction = 'eq' | 'ne' | 'lt' | 'le' | 'gt' | 'ge';
+
+/** What a step of a region reads: an input of the region, an earlier step, or a number. */
+export type RegionOperand = { readonly input: number } | { readonly step: number } | { readonly value: number };
+
+export type RegionStep =
+  | { readonly op: 'unary'; readonly fn: UnaryFunction; readonly a?: number; readonly b?: number; readonly x: RegionOperand }
+  | { readonly op: 'binary'; readonly fn: BinaryFunction; readonly x: RegionOperand; readonly y: RegionOperand }
+  | { readonly op: 'compare'; readonly fn: CompareFunction; readonly x: RegionOperand; readonly y: RegionOperand }
+  | { readonly op: 'where'; readonly condition: RegionOperand; readonly x: RegionOperand; readonly y: RegionOperand };
+
+/** Where a kernel may hang over its input: nowhere, so far that the output has ceil(input / stride) places, or wherever one element meets. */
+export type ConvPadding = 'valid' | 'same' | 'full';
+
 /** Which two elements of a head RoPE rotates together: neighbours (2i, 2i+1), or i and i + rotated/2. */
 export type RopePairing = 'adjacent' | 'halves';
 
@@ -55,6 +72,31 @@ export interface OpParams {
   cacheWrite: Record<never, never>;
   attention: { readonly scale: number };
   argmax: Record<never, never>;
+
+  matmul: { readonly transposeA: boolean; readonly transposeB: boolean; readonly alpha: number };
+
+  /** `axes` ascending, counted from 0; with `keepDims` they stay as axes of size 1. */
+  reduce: { readonly fn: ReduceFunction; readonly axes: readonly number[]; readonly keepDims: boolean };
+  dot: Record<never, never>;
+  softmax: { readonly axis: number };
+  logSoftmax: { readonly axis: number };
+  layerNorm: { readonly eps: number };
+  region: { readonly steps: readonly RegionStep[] };
+
+  compare: { readonly fn: CompareFunction };
+  where: Record<never, never>;
+  cast: { readonly to: 'f32' | 'i32' | 'u32' };
+  concat: { readonly axis: number };
+  gather: { readonly axis: number };
+  permute: { readonly perm: readonly number[] };
+  expand: { readonly shape: readonly number[] };
+  /** Elements start, start + step, ... of one axis, `length` of them; the step may be negative. */
+  slice: { readonly axis: number; readonly start: number; readonly length: number; readonly step: number };
+  topK: { readonly k: number; readonly output: 'values' | 'indices' };
+  cumsum: { readonly axis: number; readonly exclusive: boolean };
+  conv2d: { readonly stride: number; readonly padding: ConvPadding };
+  tileReduce: { readonly fn: 'sum' | 'max' | 'min' };
+
   advance: Record<never, never>;
 
   tokenLinear: { readonly eps?: number; readonly bias: boolean; readonly residual: boolean };

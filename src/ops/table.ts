@@ -1,9 +1,16 @@
 import { attentionOps } from './attention.js';
+import { compareOps } from './compare.js';
+import { convOps } from './conv.js';
 import { decodeOps } from './decode.js';
 import type { LeafDefinition, OpDefinition } from './definition.js';
 import { elementwiseOps } from './elementwise.js';
 import { linearOps } from './linear.js';
+import { matmulOps } from './matmul.js';
+import { movementOps } from './movement.js';
 import type { ComputeOp, LeafOp, OpName, ViewOp } from './params.js';
+import { reduceOps } from './reduce.js';
+import { regionOps } from './region.js';
+import { selectOps } from './select.js';
 import { shapeOps } from './shape.js';
 
 /** Every operation's definition: a name without one does not compile. */
@@ -13,6 +20,13 @@ export const ops: { readonly [K in Exclude<OpName, LeafOp>]: OpDefinition<K> } =
   ...linearOps,
   ...attentionOps,
   ...decodeOps,
+  ...matmulOps,
+  ...reduceOps,
+  ...regionOps,
+  ...compareOps,
+  ...movementOps,
+  ...selectOps,
+  ...convOps,
 };
 
 const leaf: LeafDefinition = { arity: 0 };

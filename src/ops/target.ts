@@ -28,6 +28,10 @@ export interface LoweringNode<K extends ComputeOp> {
 export interface LoweringContext {
   /** A value that lives between steps of one node. */
   scratch(type: TensorType): TensorRef;
+  /**
+   * A value made from `source` alone, which all nodes that ask for the same `form` of it share: the first to ask (`fresh`) adds the steps that write it. Not for states, which change.
+   */
+  derived(source: TensorRef, form: string, type: TensorType): { readonly ref: TensorRef; readonly fresh: boolean };
   /** The forms of values that this target passes between its own kernels; absent where a node is lowered alone. */
   readonly forms?: FormContext;
 }

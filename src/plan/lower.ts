@@ -34,6 +34,7 @@ export interface Lowered<Kernel> {
 export function lower<Kernel>(graph: Graph, target: Target<Kernel>): Lowered<Kernel> {
   const values = new Map<ValueId, PlanValue>();
   const steps: Step<Kernel>[] = [];
+  const derived = new Map<string, TensorRef>();
   let nextScratch = graph.nodes.length;
   const forms = new Forms(graph, target);
   // Leaves first: a kernel may read one of a later node, the gain of the next norm for instance.
@@ -41,11 +42,19 @@ export function lower<Kernel>(graph: Graph, target: Target<Kernel>): Lowered<Ker
   for (const node of graph.nodes) {
     values.set(node.id, planValueOf(graph, node, values, target));
     if (!isCompute(node.op)) continue;
+    const scratch = (type: TensorType): TensorRef => {
+      const id = nextScratch++;
+      values.set(id, rootValue(id, `${node.name} scratch`, type, 'arena', false));
+      return { id, type, shards: wholeTensor(type) };
+    };
     const context: LoweringContext = {
-      scratch(type) {
-        const id = nextScratch++;
-        values.set(id, rootValue(id, `${node.name} scratch`, type, 'arena', false));
-        return { id, type, shards: wholeTensor(type) };
+      scratch,
+      derived(source, form, type) {
+        const key = `${source.id} ${form}`;
+        const known = derived.get(key);
+        const ref = known ?? scratch(type);
+        derived.set(key, ref);
+        return { ref, fresh: known === undefined };
       },
       forms: forms.of(node, values),
     };

@@ -73,7 +73,9 @@ export interface Backend {
   readonly checks: string;
   readonly weights: WeightStore;
   /** Which fused operations of a decode step the backend does not want, and why; undefined where it wants none. */
-  readonly refuses: Target<unknown>['refuses'];
+  readonly refuses?: Target<unknown>['refuses'] | undefined;
+  /** What is fast here: f16 numbers, and products of f16 matrices in hardware. */
+  readonly arithmetic: { readonly halves: boolean; readonly matrices: boolean };
   program(graph: Graph): Program;
   allocate(label: string, byteLength: number, memoryClass: MemoryClass): Promise<Storage>;
   /** Writes at a multiple of 4 bytes; `bytes` may be reused once the promise resolves. */

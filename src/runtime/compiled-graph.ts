@@ -17,6 +17,8 @@ export type OutputData = Float32Array<ArrayBuffer> | Int32Array<ArrayBuffer> | U
 export interface CompileOptions {
   /** Fuse before planning. Default true. */
   readonly rewrite?: boolean;
+  /** Whether chains of elementwise operations become one kernel each; default false. */
+  readonly regions?: boolean;
   /** Tensors to share with other graphs: weights, caches and states found there by name are used, those missing are made there. */
   readonly tensors?: TensorStore;
 }
@@ -61,7 +63,7 @@ export class CompiledGraph {
 
   /** Rewrites, plans, allocates and compiles. States begin as zeros; weights must be set before the first run. */
   static async compile(graph: Graph, backend: Backend, options: CompileOptions = {}): Promise<CompiledGraph> {
-    const rewritten = options.rewrite === false ? { graph, report: [] } : rewrite(graph);
+    const rewritten = options.rewrite === false ? { graph, report: [] } : rewrite(graph, { regions: options.regions ?? false });
     const program = backend.program(rewritten.graph);
     const tensors = options.tensors ?? new TensorStore(backend);
     const allocated: Storage[] = [];

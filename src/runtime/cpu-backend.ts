@@ -1,12 +1,12 @@
 import { ArgumentError, DeviceError, DisposedError } from '../core/errors.js';
 import type { MemoryClass, MemoryLedger } from '../core/memory.js';
 import { CpuDevice, type CpuExecutable } from '../cpu/executor.js';
+import { blockFormats, isPackedType } from '../cpu/formats.js';
 import type { CpuKernel } from '../cpu/kernel.js';
 import type { CpuAllocation } from '../cpu/memory.js';
 import { activationRounding } from '../cpu/rounding.js';
 import { cpuTarget } from '../cpu/target.js';
 import type { Graph } from '../graph/graph.js';
-import { blockFormats, isPackedType } from '../cpu/formats.js';
 import { decodeRounding } from '../ops/activation-rounding.js';
 import type { OpCase } from '../ops/case.js';
 import type { Target, WeightStore } from '../ops/target.js';
@@ -63,6 +63,7 @@ export class CpuBackend implements Backend {
   readonly name = 'WASM SIMD, 1 thread';
   readonly checks = 'checked';
   readonly refuses = undefined;
+  readonly arithmetic = { halves: false, matrices: false };
   readonly reason: string;
   readonly #device: CpuDevice;
   readonly #target: Target<CpuKernel> = cpuTarget();
@@ -117,7 +118,9 @@ export class CpuBackend implements Backend {
   }
 
   caseRounding(opCase: OpCase): Float64Array | undefined {
-    return activationRounding(opCase) ?? decodeRounding(opCase, (dtype) => (isPackedType(dtype) ? { unit: blockFormats[dtype].unit, levels: 32_767 } : undefined));
+    return (
+      activationRounding(opCase) ?? decodeRounding(opCase, (dtype) => (isPackedType(dtype) ? { unit: blockFormats[dtype].unit, levels: 32_767 } : undefined))
+    );
   }
 
   dispose(): void {

@@ -9,6 +9,8 @@ import type { ReadbackRing } from '../gpu/readback.js';
 import { Recorder } from '../gpu/recorder.js';
 import type { Graph } from '../graph/graph.js';
 import { activationBlock } from '../kernels/decode/activations.js';
+import { hasMatrices } from '../kernels/matrix/linear.js';
+import { matrixRounding } from '../kernels/matrix/rounding.js';
 import { type GpuTargetOptions, gpuTarget } from '../kernels/target.js';
 import { decodeRounding } from '../ops/activation-rounding.js';
 import type { OpCase } from '../ops/case.js';
@@ -56,12 +58,15 @@ export class WebGpuBackend implements Backend {
 
   readonly #owned: boolean;
 
-  /** `owned`: whether `dispose()` ends the device too, which is the caller's otherwise. */
-  constructor(gpu: GpuDevice, options: GpuTargetOptions & { readonly reason?: string; readonly owned?: boolean } = {}) {
+  readonly #kernels: GpuTargetOptions;
+
+  /** `owned`: whether `dispose()` ends the device too, which is the caller's otherwise. `kernels`: thresholds of kernel selection, for tests and measurements. */
+  constructor(gpu: GpuDevice, options: { readonly reason?: string; readonly owned?: boolean; readonly kernels?: GpuTargetOptions } = {}) {
     this.gpu = gpu;
     this.reason = options.reason ?? gpu.reason;
     this.#owned = options.owned ?? true;
-    this.#target = gpuTarget(gpu.capabilities, options);
+    this.#kernels = options.kernels ?? {};
+    this.#target = gpuTarget(gpu.capabilities, this.#kernels);
     this.#readback = gpu.createReadback();
   }
 
@@ -71,6 +76,10 @@ export class WebGpuBackend implements Backend {
 
   get checks(): string {
     return this.gpu.checks;
+  }
+
+  get arithmetic(): Backend['arithmetic'] {
+    return { halves: this.gpu.capabilities.f16, matrices: hasMatrices(this.gpu.capabilities) };
   }
 
   get weights(): WeightStore {
@@ -108,6 +117,11 @@ export class WebGpuBackend implements Backend {
     return this.gpu.uploader.write(bufferOf(storage), offset, bytes);
   }
 
+  /** The buffer that a storage of this backend is. */
+  bufferOf(storage: Storage): GPUBuffer {
+    return bufferOf(storage);
+  }
+
   async read(region: Region): Promise<Uint8Array> {
     const encoder = this.gpu.device.createCommandEncoder({ label: 'read' });
     const ticket = this.#readback.copyInto(encoder, bufferOf(region.storage), region.offset, region.byteLength);
@@ -126,7 +140,8 @@ export class WebGpuBackend implements Backend {
   caseRounding(opCase: OpCase): Float64Array | undefined {
     const node = { op: opCase.op, params: opCase.params, inputs: opCase.inputs.map((input) => input.type) } as NodeTypes;
     const rounds = this.#target.refuses?.(node) === undefined;
-    return rounds ? decodeRounding(opCase, () => ({ unit: activationBlock, levels: 127 })) : undefined;
+    const decode = rounds ? decodeRounding(opCase, () => ({ unit: activationBlock, levels: 127 })) : undefined;
+    return decode ?? matrixRounding(opCase, this.gpu.capabilities, this.#kernels.leastMatrixRows);
   }
 
   dispose(): void {

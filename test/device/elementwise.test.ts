@@ -9,9 +9,10 @@ import { binaryCases, swigluCases, unaryCases } from '../../src/ops/cases/elemen
 import { rmsNormCases } from '../../src/ops/cases/norm.js';
 import { ropeCases } from '../../src/ops/cases/rope.js';
 import { advanceCases, lastRowCases } from '../../src/ops/cases/state.js';
-import { masks } from '../support/masks.js';
+import { maskedWays } from '../support/masks.js';
 import { ruleFailures } from '../support/rule-failures.js';
 import { failures, openTestDevice, type TestDevice } from '../support/run-steps.js';
+import { dealt, shareName } from '../support/share.js';
 
 let test: TestDevice;
 beforeAll(async () => {
@@ -19,21 +20,21 @@ beforeAll(async () => {
 });
 
 describe.each([
-  ['in a place of its own', false],
-  ['in place', true],
-])('elementwise operations %s', (_name, inPlace) => {
-  it('agree with the reference in every case', async () => {
-    expect(await ruleFailures(test, () => unaryRule, unaryCases(), { inPlace })).toEqual([]);
-    expect(await ruleFailures(test, () => binaryRule, binaryCases(), { inPlace })).toEqual([]);
-    expect(await ruleFailures(test, () => swigluRule, swigluCases(), { inPlace })).toEqual([]);
-    expect(await failures(test, () => ropeRule, ropeCases(), { inPlace })).toEqual([]);
+  ['in a place of its own', false, { ways: 2, way: 0 }],
+  ['in place', true, { ways: 2, way: 1 }],
+])('elementwise operations %s', (_name, inPlace, way) => {
+  it(`agree with the reference in ${shareName}`, async () => {
+    expect(await ruleFailures(test, () => unaryRule, dealt(unaryCases(), way), { inPlace })).toEqual([]);
+    expect(await ruleFailures(test, () => binaryRule, dealt(binaryCases(), way), { inPlace })).toEqual([]);
+    expect(await ruleFailures(test, () => swigluRule, dealt(swigluCases(), way), { inPlace })).toEqual([]);
+    expect(await failures(test, () => ropeRule, dealt(ropeCases(), way), { inPlace })).toEqual([]);
   });
 });
 
-describe.each(masks)('row operations with %s', (_name, mask) => {
-  it('agree with the reference in every case', async () => {
-    expect(await failures(test, rmsNormRule, rmsNormCases(), { mask })).toEqual([]);
-    expect(await failures(test, argmaxRule, argmaxCases(), { mask })).toEqual([]);
+describe.each(maskedWays)('row operations with %s', (_name, mask, way) => {
+  it(`agree with the reference in ${shareName}`, async () => {
+    expect(await failures(test, rmsNormRule, dealt(rmsNormCases(), way), { mask })).toEqual([]);
+    expect(await failures(test, argmaxRule, dealt(argmaxCases(), way), { mask })).toEqual([]);
   });
 });
 

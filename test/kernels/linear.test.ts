@@ -79,7 +79,7 @@ describe('the steps of linear', () => {
     label: 'out',
     id: 4,
   } as const;
-  const context = { scratch: () => node.output };
+  const context = { scratch: () => node.output, derived: () => ({ ref: node.output, fresh: true }) };
 
   it('bind x, the weight, bias, residual and y, and offer y in the residual’s place', () => {
     const [step] = linearRule(baseCapabilities)(node, context);

@@ -7,7 +7,7 @@ const [inf, nan] = [Number.POSITIVE_INFINITY, Number.NaN];
 describe('erf', () => {
   // Abramowitz and Stegun, table 7.1, and the published values of erf and erfc, to f64.
   test.each([
-    [0.1, 0.11246291601828489],
+    [0.1, 0.1124629160182849],
     [0.5, 0.5204998778130465],
     [1, 0.8427007929497149],
     [2, 0.9953222650189527],

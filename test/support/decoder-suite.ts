@@ -1,7 +1,18 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Backend } from '../../src/runtime/backend.js';
-import { fixture } from './fixtures.js';
-import { argmaxRows, expectedOf, largestDifference, makeDecoder, meanKl, readModel, referenceLogits, softmaxError } from './models.js';
+import { describeExternal, fixture } from './fixtures.js';
+import {
+  argmaxRows,
+  type Expected,
+  expectedOf,
+  largestDifference,
+  makeDecoder,
+  meanKl,
+  readExpected,
+  readModel,
+  referenceLogits,
+  softmaxError,
+} from './models.js';
 
 /** Models in types that the fixtures have: each against an f64 run over the same dequantised weights. */
 const quantized = ['Q8_0', 'Q4_0', 'Q4_K_M', 'Q6_K'] as const;
@@ -21,22 +32,16 @@ export function decoderSuite(name: string, open: () => Promise<Backend>): void {
     });
 
     test.each(['llama', 'llama3'])('%s in F32 gives the probabilities and the greedy tokens of transformers', async (folder) => {
-      const expected = await expectedOf(folder);
-      const decoder = await makeDecoder(backend, await readModel(fixture(`gguf/${folder}.gguf`)), {
-        contextLength: expected.ids.length + expected.greedy.length,
-      });
-      try {
-        const logits = await decoder.evaluate(expected.ids);
-        expect(softmaxError(expected.logits, logits, expected.vocabulary)).toBeLessThan(1e-3);
-        expect(argmaxRows(logits, expected.vocabulary)).toEqual(argmaxRows(expected.logits, expected.vocabulary));
-        decoder.rewind(0);
-        const greedy = [await decoder.nextToken(expected.ids)];
-        while (greedy.length < expected.greedy.length) greedy.push(await decoder.continueGreedy());
-        expect(greedy).toEqual(expected.greedy);
-      } finally {
-        decoder.dispose();
-      }
+      await agreesWithTransformers(backend, fixture(`gguf/${folder}.gguf`), await expectedOf(folder));
     });
+
+    for (const name of ['qwen2', 'qwen3']) {
+      describeExternal(name, [`fixtures/gguf/${name}.gguf`, `fixtures/hf/${name}/expected.safetensors`], (model, expected) => {
+        test('in F32 gives the probabilities and the greedy tokens of transformers', async () => {
+          await agreesWithTransformers(backend, model, await readExpected(expected));
+        });
+      });
+    }
 
     test.each(quantized)('llama3 in %s stays within a mean KL of 1e-4 of f64 over the same weights', async (type) => {
       const { ids, vocabulary } = await expectedOf('llama3');
@@ -72,4 +77,19 @@ export function decoderSuite(name: string, open: () => Promise<Backend>): void {
       }
     });
   });
+}
+
+async function agreesWithTransformers(backend: Backend, path: string, expected: Expected): Promise<void> {
+  const decoder = await makeDecoder(backend, await readModel(path), { contextLength: expected.ids.length + expected.greedy.length });
+  try {
+    const logits = await decoder.evaluate(expected.ids);
+    expect(softmaxError(expected.logits, logits, expected.vocabulary)).toBeLessThan(1e-3);
+    expect(argmaxRows(logits, expected.vocabulary)).toEqual(argmaxRows(expected.logits, expected.vocabulary));
+    decoder.rewind(0);
+    const greedy = [await decoder.nextToken(expected.ids)];
+    while (greedy.length < expected.greedy.length) greedy.push(await decoder.continueGreedy());
+    expect(greedy).toEqual(expected.greedy);
+  } finally {
+    decoder.dispose();
+  }
 }

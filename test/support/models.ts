@@ -66,8 +66,13 @@ export interface Expected {
 }
 
 /** What transformers computed for a fixture model. */
-export async function expectedOf(folder: string): Promise<Expected> {
-  const file = await openSafetensors(fixture(`hf/${folder}/expected.safetensors`));
+export function expectedOf(folder: string): Promise<Expected> {
+  return readExpected(fixture(`hf/${folder}/expected.safetensors`));
+}
+
+/** What transformers computed, from the file that says it. */
+export async function readExpected(path: string): Promise<Expected> {
+  const file = await openSafetensors(path);
   try {
     const ids = await integers(file, 'input_ids');
     const logits = new Float32Array(Uint8Array.from(await file.readTensor('logits')).buffer);

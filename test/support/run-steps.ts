@@ -65,7 +65,8 @@ export async function runCase<K extends ComputeOp>(test: TestDevice, rule: RuleM
   };
   const output = typeof definition.updates !== 'number' ? value(type, next++) : { ...requireValue(inputs[definition.updates]), id: definition.updates };
   const scratch = (scratchType: TensorType): TensorRef => value(scratchType, next++);
-  const steps = rule(capabilities)({ op: opCase.op, params: opCase.params, inputs, output, label: opCase.name, id: 0 }, { scratch });
+  const derived = (_source: TensorRef, _form: string, formType: TensorType) => ({ ref: scratch(formType), fresh: true });
+  const steps = rule(capabilities)({ op: opCase.op, params: opCase.params, inputs, output, label: opCase.name, id: 0 }, { scratch, derived });
   const found = (arg: StepArg): GPUBuffer => requireValue(buffers.get(`${arg.value}.${arg.shard}`), `value ${arg.value}, shard ${arg.shard}`);
   for (const step of steps) await dispatch(test, step, found, options.inPlace === true);
   const bytes = await readBuffer(test.device, requireValue(buffers.get(`${output.id}.0`)), byteLengthOfType(type));

@@ -63,7 +63,17 @@ function layoutOf({ width, window }: AttendProblem, { subgroupSize, subgroups, s
   const valueLanes = columns / 8;
   const valueRows = subgroupSize / valueLanes;
   const valueStep = subgroups * valueRows;
-  return { keyLanes, keyRows, keyStep, keySteps: Math.ceil(window / keyStep), valueLanes, valueRows, valueStep, rounds: Math.ceil(window / valueStep), columns };
+  return {
+    keyLanes,
+    keyRows,
+    keyStep,
+    keySteps: Math.ceil(window / keyStep),
+    valueLanes,
+    valueRows,
+    valueStep,
+    rounds: Math.ceil(window / valueStep),
+    columns,
+  };
 }
 
 function scoreCount(layout: AttendLayout): number {
@@ -164,7 +174,10 @@ function scatterSums(names: readonly string[], from: number, to: number, tag: st
     text += `  let ${up} = (lane & ${step}u) != 0u;\n`;
     sums = range(half).map((i) => `${tag}${step}_${i}`);
     text += sums
-      .map((name, i) => `  let ${name} = select(${list[i]}, ${list[i + half]}, ${up}) + subgroupShuffleXor(select(${list[i + half]}, ${list[i]}, ${up}), ${step}u);\n`)
+      .map(
+        (name, i) =>
+          `  let ${name} = select(${list[i]}, ${list[i + half]}, ${up}) + subgroupShuffleXor(select(${list[i + half]}, ${list[i]}, ${up}), ${step}u);\n`,
+      )
       .join('');
   }
   return { text, sums };
@@ -328,8 +341,7 @@ export function placeKernel(problem: AttendProblem, subgroupSize: number): GpuKe
   const count = heads + 2 * kvHeads;
   const groups = Math.ceil(count / perGroup);
   const bindings = [...attendInputs(problem), ['query', 'vec4<f32>', 'read_write'] as const];
-  const gains = (i: number): string =>
-    `select(keyGain[sub * 2u + ${i}u], queryGain[sub * 2u + ${i}u], head < ${heads}u)`;
+  const gains = (i: number): string => `select(keyGain[sub * 2u + ${i}u], queryGain[sub * 2u + ${i}u], head < ${heads}u)`;
   return defineKernel({
     family: 'place_token',
     params: { ...problem, eps: eps ?? 'none', subgroupSize },

@@ -82,7 +82,13 @@ export function blockDot(layout: WeightLayout, dtype: BlockType, w: string, halv
       return {
         load: (id, b) => `let q${id} = ${w}[${b} * 2u]; let p${id} = ${w}[${b} * 2u + 1u];${halfScale(id, b)}`,
         value: (id, u) => ({
-          statements: `let d0 = ${named(dots((k) => `q${id}.${component(k)}`, 'XA'), u)}; let d1 = ${named(dots((k) => `p${id}.${component(k)}`, 'XB'), u)};`,
+          statements: `let d0 = ${named(
+            dots((k) => `q${id}.${component(k)}`, 'XA'),
+            u,
+          )}; let d1 = ${named(
+            dots((k) => `p${id}.${component(k)}`, 'XB'),
+            u,
+          )};`,
           sum: `${halfOf(`d${id}`, `b${id}`)} * ${scaled(u)}`,
         }),
       };

@@ -130,9 +130,9 @@ function productText(problem: ProductProblem, shape: ProductShape, bindings: rea
   let shift8 = (lane & 3u) * 8u;
 ${lines(rows, (r) => `  var a${r} = 0.0;\n`)}${eps === undefined ? '' : squaresText(depth, size)}${residualText(problem, outputs)}  ${branches}
 ${eps === undefined ? '' : `  let norm = inverseSqrt(subgroupAdd(squares) * ${f32Literal(1 / depth)} + ${f32Literal(eps)});\n`}${lines(
-    rows,
-    (r) => `  a${r} = subgroupAdd(a${r})${eps === undefined ? '' : ' * norm'};\n`,
-  )}${endText(problem, shape, groups, starts)}}
+  rows,
+  (r) => `  a${r} = subgroupAdd(a${r})${eps === undefined ? '' : ' * norm'};\n`,
+)}${endText(problem, shape, groups, starts)}}
 `;
 }
 
@@ -181,7 +181,9 @@ function rowsText(problem: ProductProblem, shape: ProductShape, index: number, f
   const base = `(group - ${firstGroup}u) * ${productOutputs(end, shape)}u + own`;
   const rowLine = (r: number): string => `    let row${r} = min(${base} + ${r}u, ${count - 1}u) * ${blocks}u;\n`;
   const chunk = (u: number | string): string =>
-    split === 1 ? `lane + ${typeof u === 'number' ? `${u * size}u` : `${u} * ${size}u`}` : `lane + ${typeof u === 'number' ? `${u * size}u` : `${u} * ${size}u`} + part * ${steps * size}u`;
+    split === 1
+      ? `lane + ${typeof u === 'number' ? `${u * size}u` : `${u} * ${size}u`}`
+      : `lane + ${typeof u === 'number' ? `${u * size}u` : `${u} * ${size}u`} + part * ${steps * size}u`;
   const loads = (u: number, at: number | string = u): string =>
     `    let c${u} = ${guarded ? `min(${chunk(at)}, ${blocks - 1}u)` : chunk(at)};\n${slots
       .map(({ row, dot }, r) => `    let b${r}_${u} = ${row} + c${u}; ${dot.load(`${r}_${u}`, `b${r}_${u}`)}\n`)
@@ -226,7 +228,10 @@ function endText(problem: ProductProblem, shape: ProductShape, groups: readonly 
     end === 'gated'
       ? lines(rows / 2, (r) => `    sums[own + ${r}u] = a${r} / (1.0 + exp(-a${r})) * a${r + rows / 2};\n`)
       : lines(rows, (r) => `    sums[(own + ${r}u) * ${split}u + part] = a${r};\n`);
-  const sum = (i: number): string => range(split).map((s) => `sums[(slot * 4u + ${i}u) * ${split}u + ${s}u]`).join(' + ');
+  const sum = (i: number): string =>
+    range(split)
+      .map((s) => `sums[(slot * 4u + ${i}u) * ${split}u + ${s}u]`)
+      .join(' + ');
   const finish = `  let y4 = vec4<f32>(${range(4).map(sum).join(', ')})${end === 'residual' ? ' + old' : ''};\n`;
   return `  if (lane == 0u) {\n${results}  }
   workgroupBarrier();
@@ -244,7 +249,13 @@ function plainEnd(problem: ProductProblem, shape: ProductShape, groups: readonly
       ? ''
       : `  if (lane == 0u) {\n${lines(rows, (r) => `    sums[(own + ${r}u) * ${split}u + part] = a${r};\n`)}  }
   workgroupBarrier();
-${lines(rows, (r) => `  a${r} = ${range(split).map((s) => `sums[(own + ${r}u) * ${split}u + ${s}u]`).join(' + ')};\n`)}`;
+${lines(
+  rows,
+  (r) =>
+    `  a${r} = ${range(split)
+      .map((s) => `sums[(own + ${r}u) * ${split}u + ${s}u]`)
+      .join(' + ')};\n`,
+)}`;
   const store = matrices.map(({ layout, start, bias }, i) => {
     const write = (r: number): string =>
       `      if (row + ${r}u < ${layout.rows}u) { y[${start}u + row + ${r}u] = a${r}${bias ? ` + bias${i}[row + ${r}u]` : ''}; }\n`;

@@ -25,7 +25,11 @@ export interface DecodeTarget {
 }
 
 /** The weights that a product multiplies with, and the width of its result where it is rounded to 8 bits itself. */
-function productWeights({ op, params, inputs }: NodeTypes): { readonly weights: readonly TensorType[]; readonly results?: number; readonly gain?: number } | undefined {
+function productWeights({
+  op,
+  params,
+  inputs,
+}: NodeTypes): { readonly weights: readonly TensorType[]; readonly results?: number; readonly gain?: number } | undefined {
   if (op === 'qkv') return { weights: inputs.slice(2, 5), gain: 1 };
   if (op === 'gatedProduct') return { weights: inputs.slice(2, 4), gain: 1, results: inputs[2]?.shape[0] ?? 0 };
   if (op !== 'tokenLinear') return undefined;
@@ -106,7 +110,16 @@ class ProductSteps {
 
   tokenLinear(node: LoweringNode<'tokenLinear'>, context: LoweringContext): readonly Step<GpuKernel>[] {
     const { x, gain, w, bias, residual } = tokenLinearInputs(node.inputs, node.params);
-    return this.#steps({ node, context, x, gain, eps: node.params.eps, parts: [{ weight: w, bias }], residual, end: residual === undefined ? 'none' : 'residual' });
+    return this.#steps({
+      node,
+      context,
+      x,
+      gain,
+      eps: node.params.eps,
+      parts: [{ weight: w, bias }],
+      residual,
+      end: residual === undefined ? 'none' : 'residual',
+    });
   }
 
   qkv(node: LoweringNode<'qkv'>, context: LoweringContext): readonly Step<GpuKernel>[] {
@@ -187,7 +200,14 @@ function attendSteps(
   if (typeof problem === 'string') return undefined;
   const [keys, values, raw, angles, state, ...gains] = node.inputs;
   const [k, v, session] = [need(keys), need(values), need(state)];
-  const inputs = [arg(k, 'readwrite'), arg(v, 'readwrite'), arg(need(raw), 'read'), arg(need(angles), 'read'), arg(session, 'read'), ...gains.map((gain) => arg(gain, 'read'))];
+  const inputs = [
+    arg(k, 'readwrite'),
+    arg(v, 'readwrite'),
+    arg(need(raw), 'read'),
+    arg(need(angles), 'read'),
+    arg(session, 'read'),
+    ...gains.map((gain) => arg(gain, 'read')),
+  ];
   const wanted = context.forms?.wanted ?? { plain: true };
   const form = formOf(wanted.form, problem.heads * problem.width);
   const shape = selectAttend(problem, capabilities);
@@ -200,9 +220,24 @@ function attendSteps(
     return [{ label: node.label, node: node.id, kernel: attendKernel(problem, shape, outputs), args }];
   }
   const query = context.scratch({ dtype: 'f32', shape: [1, problem.heads, problem.width] });
-  const place = { label: `${node.label} place`, node: node.id, kernel: placeKernel(problem, capabilities.subgroupMinSize), args: [...inputs, arg(query, 'write')] };
-  const attention = { op: 'attention' as const, params: { scale: problem.scale }, inputs: [query, k, v, session], output: node.output, label: node.label, id: node.id };
-  return [place, ...plain.attention(attention, { scratch: (type) => context.scratch(type) })];
+  const place = {
+    label: `${node.label} place`,
+    node: node.id,
+    kernel: placeKernel(problem, capabilities.subgroupMinSize),
+    args: [...inputs, arg(query, 'write')],
+  };
+  const attention = {
+    op: 'attention' as const,
+    params: { scale: problem.scale },
+    inputs: [query, k, v, session],
+    output: node.output,
+    label: node.label,
+    id: node.id,
+  };
+  return [
+    place,
+    ...plain.attention(attention, { scratch: (type) => context.scratch(type), derived: (source, form, type) => context.derived(source, form, type) }),
+  ];
 }
 
 function formOf(form: FormDemand | undefined, width: number): boolean {

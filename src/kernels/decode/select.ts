@@ -67,7 +67,7 @@ export function selectProduct({ depth, results, end, best }: ProductNeeds, capab
     else if (end !== 'none') rows *= 2;
   }
   // A workgroup that finishes blocks of 16 needs whole ones, and no partial workgroup.
-  while (end !== 'none' && (productOutputs(end, { ...shape, ...fixed, subgroups, rows, split, staged: true }) % activationBlock !== 0)) rows *= 2;
+  while (end !== 'none' && productOutputs(end, { ...shape, ...fixed, subgroups, rows, split, staged: true }) % activationBlock !== 0) rows *= 2;
   const outputs = productOutputs(end, { ...shape, ...fixed, subgroups, rows, split, staged: true });
   if (end !== 'none' && results % outputs !== 0) rows /= 2;
   const staged = { ...fixed, subgroups, rows, split, ahead: shape.ahead, staged: true };
@@ -82,7 +82,12 @@ interface Wanted {
 }
 
 function wantedShape(depth: number, results: number, end: ProductEnd, best: boolean): Wanted {
-  if (end === 'gated') return depth > 2048 ? { subgroups: 16, rows: 2, split: 1, ahead: 2 } : results >= 8192 ? { subgroups: 16, rows: 4, split: 1, ahead: 1 } : { subgroups: 16, rows: 2, split: 1, ahead: 2 };
+  if (end === 'gated')
+    return depth > 2048
+      ? { subgroups: 16, rows: 2, split: 1, ahead: 2 }
+      : results >= 8192
+        ? { subgroups: 16, rows: 4, split: 1, ahead: 1 }
+        : { subgroups: 16, rows: 2, split: 1, ahead: 2 };
   if (end === 'residual') {
     if (results >= 4096) return { subgroups: 32, rows: 1, split: 1, ahead: 4 };
     return depth > 2048 ? { subgroups: 32, rows: 1, split: 2, ahead: 2 } : { subgroups: 16, rows: 1, split: 1, ahead: 4 };

@@ -11,6 +11,8 @@ interface AttentionCase {
   readonly capacity: number;
   readonly position: number;
   readonly cache?: 'f32' | 'f16';
+  /** Default: 1 / sqrt(width). More makes maxima grow along the keys. */
+  readonly scale?: number;
 }
 
 const decode = (heads: number, kvHeads: number, width: number, capacity: number, position: number, cache: 'f32' | 'f16' = 'f16'): AttentionCase => ({
@@ -63,18 +65,24 @@ const prefills: readonly AttentionCase[] = [
   { rows: 9, heads: 2, kvHeads: 1, width: 5, capacity: 20, position: 4, cache: 'f32' },
   { rows: 20, live: 18, heads: 2, kvHeads: 1, width: 256, capacity: 40, position: 10 },
   { rows: 100, live: 80, heads: 7, kvHeads: 1, width: 64, capacity: 150, position: 20 },
+  { rows: 48, live: 45, heads: 6, kvHeads: 2, width: 96, capacity: 300, position: 200, cache: 'f32' },
+  { rows: 130, heads: 4, kvHeads: 1, width: 32, capacity: 131, position: 0 },
+  { rows: 96, live: 70, heads: 4, kvHeads: 2, width: 160, capacity: 170, position: 31 },
+  { rows: 64, heads: 2, kvHeads: 2, width: 128, capacity: 64, position: 0 },
+  { rows: 100, live: 97, heads: 4, kvHeads: 2, width: 64, capacity: 400, position: 300, scale: 4 },
+  { rows: 40, heads: 2, kvHeads: 1, width: 256, capacity: 200, position: 150, cache: 'f32', scale: 2 },
 ];
 
 /** Scores are sums of products in f32, their errors pass through e^x: 1e-5 of the largest output leaves room for both. */
 export function attentionCases(): readonly OpCase<'attention'>[] {
   return [...decodes, ...prefills].map((plan, i) => {
-    const { rows, live = rows, heads, kvHeads, width, capacity, position, cache = 'f16' } = plan;
+    const { rows, live = rows, heads, kvHeads, width, capacity, position, cache = 'f16', scale = 1 / Math.sqrt(width) } = plan;
     const random = seededRandom(700 + i);
     const shape = [kvHeads, capacity, width] as const;
     return {
-      name: `attention ${cache} [${rows}, ${heads}, ${width}] over [${shape.join(', ')}] rows ${live} position ${position}`,
+      name: `attention ${cache} [${rows}, ${heads}, ${width}] over [${shape.join(', ')}] rows ${live} position ${position}${plan.scale === undefined ? '' : ` scale ${scale}`}`,
       op: 'attention',
-      params: { scale: 1 / Math.sqrt(width) },
+      params: { scale },
       inputs: [
         floatInput('input', [rows, heads, width], random),
         cacheInput(cache, shape, position + live, random),

@@ -1,6 +1,6 @@
 import type { OpCase } from '../case.js';
 import { cacheInput, sessionInput } from './session.js';
-import { floatInput, seededRandom } from './weight-data.js';
+import { bytesOf, floatInput, seededRandom } from './weight-data.js';
 
 /** Rows, live rows, KV heads, capacity, elements of a head, position. */
 const sizes = [
@@ -12,13 +12,27 @@ const sizes = [
   [3, 2, 8, 5, 128, 1],
 ] as const;
 
+/** Numbers at the ends of f16: the largest, those that round to it, subnormals, the tie between 0 and the smallest. */
+const edges = [65_504, 65_519, -65_519, 2 ** -14, 6.1e-5, 1e-6, 6e-8, -(2 ** -24), 2 ** -25, 3 * 2 ** -25, 0, -0];
+
+function edgeCase(): OpCase<'cacheWrite'> {
+  const x = { role: 'input', type: { dtype: 'f32', shape: [1, 1, edges.length] }, bytes: bytesOf(Float32Array.from(edges)) } as const;
+  return {
+    name: 'cacheWrite f16 at the ends of its range',
+    op: 'cacheWrite',
+    params: {},
+    inputs: [cacheInput('f16', [1, 2, edges.length], 2, seededRandom(660)), x, sessionInput(1, 1, 1)],
+    tolerance: { relative: 2 ** -11, absolute: 2 ** -25 },
+  };
+}
+
 /** Both cache types, padding rows that would fall beyond the capacity, the last position. An f16 is within 2^-11 of its number. */
 export function cacheWriteCases(): readonly OpCase<'cacheWrite'>[] {
   const cases = sizes.flatMap(([rows, live, heads, capacity, width, position], i) =>
     (['f32', 'f16'] as const).map((dtype) => ({ dtype, rows, live, heads, capacity, width, position, seed: 600 + i })),
   );
   const odd = { dtype: 'f32' as const, rows: 3, live: 3, heads: 2, capacity: 7, width: 5, position: 1, seed: 650 };
-  return [...cases, odd].map(({ dtype, rows, live, heads, capacity, width, position, seed }) => {
+  const plain = [...cases, odd].map(({ dtype, rows, live, heads, capacity, width, position, seed }): OpCase<'cacheWrite'> => {
     const random = seededRandom(seed);
     return {
       name: `cacheWrite ${dtype} [${heads}, ${capacity}, ${width}] rows ${live} of ${rows} position ${position}`,
@@ -32,4 +46,5 @@ export function cacheWriteCases(): readonly OpCase<'cacheWrite'>[] {
       tolerance: dtype === 'f32' ? { absolute: 0 } : { relative: 2 ** -11, absolute: 2 ** -24 },
     };
   });
+  return [...plain, edgeCase()];
 }

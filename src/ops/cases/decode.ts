@@ -45,7 +45,13 @@ export function tokenLinearCases(): readonly OpCase<'tokenLinear'>[] {
     if (bias) inputs.push(floatInput('param', [n], random));
     if (residual) inputs.push(floatInput('input', [1, n], random));
     const extras = `${norm ? ' norm' : ''}${bias ? ' bias' : ''}${residual ? ' residual' : ''}`;
-    return { name: `tokenLinear ${dtype} K${k} N${n}${extras}`, op: 'tokenLinear', params: { ...(norm ? { eps } : {}), bias, residual }, inputs, tolerance: tolerance(k) };
+    return {
+      name: `tokenLinear ${dtype} K${k} N${n}${extras}`,
+      op: 'tokenLinear',
+      params: { ...(norm ? { eps } : {}), bias, residual },
+      inputs,
+      tolerance: tolerance(k),
+    };
   });
 }
 
@@ -64,7 +70,13 @@ export function qkvCases(): readonly OpCase<'qkv'>[] {
     const weights = types.map((dtype, part) => randomWeight(dtype, rows[part] ?? 1, k, random));
     const inputs = [floatInput('input', [1, k], random), floatInput('param', [k], random), ...weights];
     if (biases) inputs.push(...rows.map((count) => floatInput('param', [count], random)));
-    return { name: `qkv ${types.join(', ')} K${k} N${rows.join('+')}${biases ? ' biases' : ''}`, op: 'qkv', params: { eps, biases }, inputs, tolerance: tolerance(k) };
+    return {
+      name: `qkv ${types.join(', ')} K${k} N${rows.join('+')}${biases ? ' biases' : ''}`,
+      op: 'qkv',
+      params: { eps, biases },
+      inputs,
+      tolerance: tolerance(k),
+    };
   });
 }
 
@@ -82,7 +94,13 @@ export function gatedProductCases(): readonly OpCase<'gatedProduct'>[] {
     // Gains of a size that keeps the gate's exponent small.
     const gain = floatInput('param', [k], () => 0.5 + 0.02 * random());
     const inputs = [floatInput('input', [1, k], random), gain, randomWeight(gate, n, k, random), randomWeight(up, n, k, random)];
-    return { name: `gatedProduct ${gate}, ${up} K${k} N${n}`, op: 'gatedProduct', params: { eps }, inputs, tolerance: { relativeToMax: 4 * tolerance(k).relativeToMax } };
+    return {
+      name: `gatedProduct ${gate}, ${up} K${k} N${n}`,
+      op: 'gatedProduct',
+      params: { eps },
+      inputs,
+      tolerance: { relativeToMax: 4 * tolerance(k).relativeToMax },
+    };
   });
 }
 

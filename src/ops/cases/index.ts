@@ -6,9 +6,12 @@ import { attendTokenCases, chooseNextCases, gatedProductCases, qkvCases, tokenLi
 import { binaryCases, swigluCases, unaryCases } from './elementwise.js';
 import { gatherCases } from './gather.js';
 import { linearCases } from './linear.js';
+import { matmulCases } from './matmul.js';
 import { rmsNormCases } from './norm.js';
+import { dotCases, layerNormCases, logSoftmaxCases, reduceCases, softmaxCases } from './reduce.js';
 import { ropeCases } from './rope.js';
 import { advanceCases, lastRowCases } from './state.js';
+import { tensorCases } from './tensor.js';
 
 /** Every case of every operation: what a backend must pass. Made on demand, the same bits on every machine. */
 export function allCases(): OpCase[] {
@@ -30,5 +33,12 @@ export function allCases(): OpCase[] {
     ...gatedProductCases(),
     ...attendTokenCases(),
     ...chooseNextCases(),
+    ...matmulCases(),
+    ...reduceCases(),
+    ...dotCases(),
+    ...softmaxCases(),
+    ...logSoftmaxCases(),
+    ...layerNormCases(),
+    ...tensorCases(),
   ];
 }

@@ -66,6 +66,18 @@ export function linearCases(): readonly OpCase<'linear'>[] {
     { dtype: 'f16', t: 1, k: 64, n: 40, halves: 'subnormal' },
     { dtype: 'q4_k', t: 1, k: 256, n: 40, halves: 'subnormal' },
     { dtype: 'q6_k', t: 20, k: 256, n: 40, halves: 'subnormal' },
+    // Enough rows for tiles on matrices: whole ones and edges in both directions, rows of x that are no multiple of 16, depths that are padded.
+    { dtype: 'f16', t: 128, k: 64, n: 128 },
+    { dtype: 'f16', t: 130, k: 100, n: 257, residual: true },
+    { dtype: 'bf16', t: 64, k: 72, n: 64, bias: true },
+    { dtype: 'q8_0', t: 192, k: 96, n: 192, residual: true },
+    { dtype: 'q4_0', t: 77, k: 160, n: 140, bias: true, residual: true },
+    { dtype: 'q5_0', t: 65, k: 64, n: 66 },
+    { dtype: 'q4_k', t: 128, k: 256, n: 256, residual: true },
+    { dtype: 'q5_k', t: 100, k: 256, n: 130, bias: true },
+    { dtype: 'q6_k', t: 200, k: 256, n: 68 },
+    { dtype: 'q8_0', t: 64, k: 1024, n: 64, residual: true },
+    { dtype: 'q4_0', t: 40, k: 2048, n: 36, bias: true },
   ];
   return cases.map((entry, i) => linearCase(entry, 1000 + i));
 }

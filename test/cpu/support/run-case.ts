@@ -77,6 +77,7 @@ export class CpuRun {
 export function decodeBytes(dtype: CaseInput['type']['dtype'], bytes: Uint8Array): Float64Array {
   const copy = Uint8Array.from(bytes);
   if (dtype === 'u32') return Float64Array.from(new Uint32Array(copy.buffer));
+  if (dtype === 'i32') return Float64Array.from(new Int32Array(copy.buffer));
   return Float64Array.from(dequantize(dtype, copy));
 }
 

@@ -1,0 +1,91 @@
+/** Timing of dispatches by the device's clock, for benchmarks. */
+
+import type { GpuKernel } from '../src/core/kernel.js';
+import type { GpuDevice } from '../src/gpu/device.js';
+
+const usage = { storage: 0x80 | 0x04 | 0x08, resolve: 0x200 | 0x04, map: 0x01 | 0x08 } as const;
+
+/** A storage buffer that can be written and read. */
+export function storageBuffer({ device }: GpuDevice, size: number): GPUBuffer {
+  return device.createBuffer({ size, usage: usage.storage });
+}
+
+export async function readBuffer({ device, queue }: GpuDevice, source: GPUBuffer, offset: number, size: number): Promise<ArrayBuffer> {
+  const copy = device.createBuffer({ size, usage: usage.map });
+  const encoder = device.createCommandEncoder();
+  encoder.copyBufferToBuffer(source, offset, copy, 0, size);
+  queue.submit([encoder.finish()]);
+  await copy.mapAsync(1);
+  const bytes = copy.getMappedRange().slice(0);
+  copy.destroy();
+  return bytes;
+}
+
+/** A kernel with its buffers, ready to be dispatched. */
+export type Job = (pass: GPUComputePassEncoder) => void;
+
+export async function jobOf(gpu: GpuDevice, kernel: GpuKernel, buffers: readonly GPUBuffer[]): Promise<Job> {
+  const pipeline = await gpu.pipelines.get(kernel);
+  const group = gpu.pipelines.bindGroup(
+    kernel,
+    buffers.map((buffer) => ({ buffer })),
+  );
+  return (pass) => {
+    pass.setPipeline(pipeline);
+    pass.setBindGroup(0, group);
+    pass.dispatchWorkgroups(...kernel.workgroups);
+  };
+}
+
+/** Runs jobs once, in order. */
+export async function runJobs(gpu: GpuDevice, jobs: readonly Job[]): Promise<void> {
+  const encoder = gpu.device.createCommandEncoder();
+  const pass = encoder.beginComputePass();
+  for (const job of jobs) job(pass);
+  pass.end();
+  gpu.queue.submit([encoder.finish()]);
+  await gpu.idle();
+}
+
+export interface Timing {
+  /** Median seconds of one round of the jobs, and the fastest and slowest round. */
+  readonly median: number;
+  readonly least: number;
+  readonly most: number;
+}
+
+/** Seconds of one round of the jobs: `rounds` in one pass, five passes after one to warm up. */
+export async function timeJobs(gpu: GpuDevice, jobs: readonly Job[], rounds = 20): Promise<Timing> {
+  const { device, queue } = gpu;
+  const querySet = device.createQuerySet({ type: 'timestamp', count: 2 });
+  const resolved = device.createBuffer({ size: 16, usage: usage.resolve });
+  const seconds: number[] = [];
+  for (let repeat = 0; repeat < 6; repeat++) {
+    const encoder = device.createCommandEncoder();
+    const pass = encoder.beginComputePass({ timestampWrites: { querySet, beginningOfPassWriteIndex: 0, endOfPassWriteIndex: 1 } });
+    for (let round = 0; round < rounds; round++) for (const job of jobs) job(pass);
+    pass.end();
+    encoder.resolveQuerySet(querySet, 0, 2, resolved, 0);
+    queue.submit([encoder.finish()]);
+    const [begin = 0n, end = 0n] = new BigUint64Array(await readBuffer(gpu, resolved, 0, 16));
+    if (repeat > 0) seconds.push(Number(end - begin) / 1e9 / rounds);
+  }
+  querySet.destroy();
+  resolved.destroy();
+  seconds.sort((a, b) => a - b);
+  return { median: seconds[2] ?? Number.NaN, least: seconds[0] ?? Number.NaN, most: seconds[4] ?? Number.NaN };
+}
+
+/** Brings the clocks up: they fall while nothing runs. */
+export async function warmUp(gpu: GpuDevice, jobs: readonly Job[], milliseconds = 400): Promise<void> {
+  for (const start = performance.now(); performance.now() - start < milliseconds; ) await timeJobs(gpu, jobs, 20);
+}
+
+/** Random f16 numbers in (-1, 1) with every exponent from 2^-7 on, as their bits; the same for one seed. */
+export function randomHalves(count: number, seed: number): Uint16Array<ArrayBuffer> {
+  let state = seed >>> 0;
+  return Uint16Array.from({ length: count }, () => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return (state & 0x8000) | (0x2000 + ((state >>> 16) & 0x1bff));
+  });
+}

@@ -1,0 +1,318 @@
+import { ArgumentError, DisposedError, ShapeError } from '../core/errors.js';
+import { elementCount } from '../core/tensor.js';
+import type { TensorView } from '../core/views/tensor-view.js';
+import type { GpuDevice } from '../gpu/device.js';
+import { GraphBuilder } from '../graph/builder.js';
+import type { NodeId } from '../graph/graph.js';
+import type { BinaryFunction, ReduceFunction, UnaryFunction } from '../ops/params.js';
+import type { Backend, BackendKind } from '../runtime/backend.js';
+import { CompiledGraph } from '../runtime/compiled-graph.js';
+import { type BackendOptions, openBackend } from '../runtime/select.js';
+import { type EigenOptions, type EigenResult, symmetricEigen } from './eigen.js';
+import { backendOf } from './open.js';
+import { foldPartials } from './tiled/reduce.js';
+import { MaxOp, MinOp, type ReduceOp, SumOp } from './tiled/reduce-op.js';
+
+/** f32 numbers, or a view of some. */
+export type HostArray = Float32Array | TensorView<Float32Array>;
+
+export interface GpuBackendOptions extends Omit<BackendOptions, 'device'> {
+  /** Default 'auto': a hardware GPU, else the CPU. A `GpuDevice` or `Backend` of the caller's is used as it is. */
+  readonly device?: BackendOptions['device'] | Backend;
+  /** Compiled operations kept for their shapes, oldest first out. Default 64. */
+  readonly cachedGraphs?: number;
+}
+
+export interface Convolution {
+  /** [channels, rows, columns] of the input. */
+  readonly channels?: number;
+  readonly inRows: number;
+  readonly inColumns: number;
+  /** [outChannels, channels, kernelRows, kernelColumns] of the kernel. */
+  readonly outChannels?: number;
+  readonly kernelRows: number;
+  readonly kernelColumns: number;
+  readonly stride?: number;
+  /** 'valid' (default): inside the input only. 'same': output as large as the input over the stride. 'full': wherever kernel and input meet. */
+  readonly padding?: 'valid' | 'same' | 'full';
+}
+
+interface Operation {
+  readonly key: string;
+  readonly shapes: readonly (readonly number[])[];
+  build(g: GraphBuilder, inputs: readonly NodeId[]): NodeId;
+}
+
+const tiledOps = { sum: SumOp, max: MaxOp, min: MinOp } as const;
+
+/**
+ * One call, one result: host arrays in, host arrays out, on WebGPU or, where there is none, on the CPU. Each operation is compiled once for its shapes. Chains of operations are faster in a
+ * `GpuCommandBatch`, repeated products with one weight in a `GpuMatmulCache`.
+ *
+ * Empty input: elementwise operations, softmax and their like give an empty result, sums 0, `max` -Infinity, `min` Infinity; `vecAdd` refuses it. NaN and infinities go through as IEEE 754
+ * says; each method says where it differs. Input may be longer than one dispatch dimension reaches (16,776,960 elements).
+ */
+export class GpuBackend {
+  readonly #opening: () => Promise<Backend>;
+  readonly #limit: number;
+  readonly #graphs = new Map<string, Promise<CompiledGraph>>();
+  readonly #owned: boolean;
+  #backend: Promise<Backend> | undefined;
+  #disposed = false;
+
+  /** Touches no device before the first operation. */
+  constructor(options: GpuBackendOptions = {}) {
+    const { device, cachedGraphs = 64, ...rest } = options;
+    const given = isBackend(device) ? device : undefined;
+    this.#owned = given === undefined && !isOwnDevice(device);
+    this.#opening = async () =>
+      given ??
+      (isOwnDevice(device)
+        ? backendOf(device)
+        : openBackend({ ...rest, ...(device === undefined ? {} : { device: device as NonNullable<BackendOptions['device']> }) }));
+    this.#limit = cachedGraphs;
+  }
+
+  /** Which backend runs the operations; opens it. */
+  async info(): Promise<{ kind: BackendKind; name: string; reason: string }> {
+    const { kind, name, reason } = await this.#open();
+    return { kind, name, reason };
+  }
+
+  /** y = fn(x), with the function's scalars: leakyRelu and elu take `a`, clip `a` and `b`. */
+  async unary(fn: UnaryFunction, x: HostArray, scalars: { a?: number; b?: number } = {}): Promise<Float32Array> {
+    const data = valuesOf(x);
+    if (data.length === 0) return new Float32Array();
+    return this.#run({ key: `${fn} ${scalars.a} ${scalars.b}`, shapes: [[data.length]], build: (g, [a]) => g.unary(fn, need(a), scalars) }, [data]);
+  }
+
+  /** y = fn(a, b) for equal lengths. */
+  async binary(fn: BinaryFunction, a: HostArray, b: HostArray): Promise<Float32Array> {
+    const [x, y] = [valuesOf(a), valuesOf(b)];
+    sameLength(fn, x, y);
+    if (x.length === 0) return new Float32Array();
+    return this.#run({ key: fn, shapes: [[x.length], [y.length]], build: (g, [p, q]) => g.binary(fn, need(p), need(q)) }, [x, y]);
+  }
+
+  /** a + b. @throws ArgumentError for empty vectors, ShapeError for different lengths. */
+  async vecAdd(a: HostArray, b: HostArray): Promise<Float32Array> {
+    const [x, y] = [valuesOf(a), valuesOf(b)];
+    sameLength('vecAdd', x, y);
+    if (x.length === 0) throw new ArgumentError('a', 'vecAdd needs at least one element, got empty vectors');
+    return this.binary('add', x, y);
+  }
+
+  /** The sum of a[i] b[i]; 0 for empty vectors. */
+  async dot(a: HostArray, b: HostArray): Promise<number> {
+    const [x, y] = [valuesOf(a), valuesOf(b)];
+    sameLength('dot', x, y);
+    if (x.length === 0) return 0;
+    const [sum = Number.NaN] = await this.#run({ key: 'dot', shapes: [[x.length], [y.length]], build: (g, inputs) => g.add('dot', {}, inputs) }, [x, y]);
+    return sum;
+  }
+
+  /** max(x, 0). NaN stays NaN. */
+  relu(x: HostArray): Promise<Float32Array> {
+    return this.unary('relu', x);
+  }
+
+  /** x where x > 0, else slope x. */
+  leakyRelu(x: HostArray, negativeSlope: number): Promise<Float32Array> {
+    return this.unary('leakyRelu', x, { a: negativeSlope });
+  }
+
+  /** x where x > 0, else alpha (e^x - 1), accurate near zero. */
+  elu(x: HostArray, alpha: number): Promise<Float32Array> {
+    return this.unary('elu', x, { a: alpha });
+  }
+
+  /** Between min and max. @throws ArgumentError unless min <= max. */
+  async clip(x: HostArray, min: number, max: number): Promise<Float32Array> {
+    if (!(min <= max)) throw new ArgumentError('min', `clip needs min <= max, got ${min} and ${max}`);
+    return this.unary('clip', x, { a: min, b: max });
+  }
+
+  /** 1 / (1 + e^-x), stable on both sides. */
+  sigmoid(x: HostArray): Promise<Float32Array> {
+    return this.unary('sigmoid', x);
+  }
+
+  tanh(x: HostArray): Promise<Float32Array> {
+    return this.unary('tanh', x);
+  }
+
+  /** x sigmoid(x) (SiLU); 0 at -Infinity. */
+  swish(x: HostArray): Promise<Float32Array> {
+    return this.unary('silu', x);
+  }
+
+  /** 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), or with `exact` x Phi(x) by erf; 0 at -Infinity. */
+  gelu(x: HostArray, options: { exact?: boolean } = {}): Promise<Float32Array> {
+    return this.unary(options.exact === true ? 'geluErf' : 'gelu', x);
+  }
+
+  /** e^(x - max) / sum over each of `rows` equal rows (default one). */
+  softmax(x: HostArray, options: { rows?: number } = {}): Promise<Float32Array> {
+    return this.#rowwise('softmax', x, options.rows ?? 1);
+  }
+
+  /** x - max - ln(sum e^(x - max)) over each of `rows` equal rows (default one). */
+  logSoftmax(x: HostArray, options: { rows?: number } = {}): Promise<Float32Array> {
+    return this.#rowwise('logSoftmax', x, options.rows ?? 1);
+  }
+
+  /** Sum, mean, max, min or product of all elements. */
+  async reduce(fn: ReduceFunction, x: HostArray): Promise<number> {
+    const data = valuesOf(x);
+    if (data.length === 0) return emptyReduction[fn];
+    const build = (g: GraphBuilder, inputs: readonly NodeId[]): NodeId => g.add('reduce', { fn, axes: [0], keepDims: true }, inputs);
+    const [result = Number.NaN] = await this.#run({ key: `reduce ${fn}`, shapes: [[data.length]], build }, [data]);
+    return result;
+  }
+
+  /** c [m, n] = a [m, k] b [k, n], row-major. A zero size gives zeros (k = 0) or nothing (m or n = 0). */
+  async matmul(a: HostArray, b: HostArray, m: number, k: number, n: number): Promise<Float32Array> {
+    const [x, y] = [valuesOf(a), valuesOf(b)];
+    if (x.length !== m * k) throw new ShapeError(`matmul: a [${m}, ${k}] has ${m * k} elements, got ${x.length}`);
+    if (y.length !== k * n) throw new ShapeError(`matmul: b [${k}, ${n}] has ${k * n} elements, got ${y.length}`);
+    if (m * k * n === 0) return new Float32Array(m * n);
+    const build = (g: GraphBuilder, inputs: readonly NodeId[]): NodeId => g.add('matmul', { transposeA: false, transposeB: false, alpha: 1 }, inputs);
+    const shapes = [
+      [m, k],
+      [k, n],
+    ];
+    return this.#run({ key: 'matmul', shapes, build }, [x, y]);
+  }
+
+  /** Cross-correlation (the kernel is not flipped): out[o, r, c] = sum in[i, r s + p, c s + q] kernel[o, i, p, q]. */
+  async convolve2d(input: HostArray, kernel: HostArray, shape: Convolution): Promise<Float32Array> {
+    const { channels = 1, outChannels = 1, inRows, inColumns, kernelRows, kernelColumns, stride = 1, padding = 'valid' } = shape;
+    const [x, w] = [valuesOf(input), valuesOf(kernel)];
+    const shapes = [
+      [1, channels, inRows, inColumns],
+      [outChannels, channels, kernelRows, kernelColumns],
+    ];
+    for (const [name, data, wanted] of [
+      ['input', x, shapes[0] ?? []],
+      ['kernel', w, shapes[1] ?? []],
+    ] as const) {
+      if (data.length !== elementCount(wanted))
+        throw new ShapeError(`convolve2d: the ${name} [${wanted.join(', ')}] has ${elementCount(wanted)} elements, got ${data.length}`);
+    }
+    const build = (g: GraphBuilder, inputs: readonly NodeId[]): NodeId => g.add('conv2d', { stride, padding }, inputs);
+    return this.#run({ key: `conv2d ${stride} ${padding}`, shapes, build }, [x, w]);
+  }
+
+  /** Eigenvalues and eigenvectors of a symmetric matrix [n, n]; see `symmetricEigen`. */
+  async symmetricEigen(matrix: HostArray, n: number, options: EigenOptions = {}): Promise<EigenResult> {
+    return symmetricEigen(await this.#open(), valuesOf(matrix), n, options);
+  }
+
+  /** Sum by the 16 x 16 tile tree, bit for bit `tiledSum2d`. Data beyond width x height is ignored. */
+  tiledSum2d(data: Float32Array, width: number, height: number): Promise<number> {
+    return this.#tiled('sum', data, width, height);
+  }
+
+  /** Largest element; NaN is passed over. */
+  tiledMax2d(data: Float32Array, width: number, height: number): Promise<number> {
+    return this.#tiled('max', data, width, height);
+  }
+
+  tiledMin2d(data: Float32Array, width: number, height: number): Promise<number> {
+    return this.#tiled('min', data, width, height);
+  }
+
+  async dispose(): Promise<void> {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    const graphs = await Promise.allSettled(this.#graphs.values());
+    for (const graph of graphs) if (graph.status === 'fulfilled') graph.value.dispose();
+    if (this.#owned) (await this.#backend?.catch(() => undefined))?.dispose();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+
+  async #rowwise(op: 'softmax' | 'logSoftmax', x: HostArray, rows: number): Promise<Float32Array> {
+    const data = valuesOf(x);
+    if (!(Number.isSafeInteger(rows) && rows > 0 && data.length % rows === 0))
+      throw new ArgumentError('rows', `${data.length} elements do not make ${rows} equal rows`);
+    if (data.length === 0) return new Float32Array();
+    return this.#run({ key: op, shapes: [[rows, data.length / rows]], build: (g, inputs) => g.add(op, { axis: 1 }, inputs) }, [data]);
+  }
+
+  async #tiled(fn: keyof typeof tiledOps, data: Float32Array, width: number, height: number): Promise<number> {
+    const op: ReduceOp = tiledOps[fn];
+    if (data.length === 0 || width === 0 || height === 0) return op.identity;
+    if (data.length < width * height) throw new ShapeError(`tiled ${fn}: ${width} x ${height} needs ${width * height} elements, got ${data.length}`);
+    const build = (g: GraphBuilder, inputs: readonly NodeId[]): NodeId => g.add('tileReduce', { fn }, inputs);
+    return foldPartials(op, await this.#run({ key: `tile ${fn}`, shapes: [[height, width]], build }, [data.subarray(0, width * height)]));
+  }
+
+  async #run(operation: Operation, inputs: readonly Float32Array[]): Promise<Float32Array> {
+    const graph = await this.#graph(operation);
+    const results = await graph.run(Object.fromEntries(inputs.map((data, index) => [`x${index}`, data])));
+    const y = results.get('y');
+    if (!(y instanceof Float32Array)) throw new ShapeError(`${operation.key} gave no f32 result`);
+    return y;
+  }
+
+  /** The compiled operation for these shapes; the least recently used one leaves when there are too many. */
+  async #graph(operation: Operation): Promise<CompiledGraph> {
+    const backend = await this.#open();
+    const key = `${operation.key} ${operation.shapes.map((shape) => shape.join('x')).join(' ')}`;
+    const known = this.#graphs.get(key);
+    this.#graphs.delete(key);
+    const compiling = known ?? compileOperation(operation, backend);
+    this.#graphs.set(key, compiling);
+    if (known === undefined) compiling.catch(() => this.#graphs.delete(key));
+    for (const [oldest, graph] of this.#graphs) {
+      if (this.#graphs.size <= this.#limit) break;
+      this.#graphs.delete(oldest);
+      void graph.then((old) => old.dispose());
+    }
+    return compiling;
+  }
+
+  #open(): Promise<Backend> {
+    if (this.#disposed) throw new DisposedError('the GPU backend');
+    this.#backend ??= this.#opening();
+    return this.#backend;
+  }
+}
+
+const emptyReduction: { readonly [F in ReduceFunction]: number } = {
+  sum: 0,
+  mean: Number.NaN,
+  max: Number.NEGATIVE_INFINITY,
+  min: Number.POSITIVE_INFINITY,
+  prod: 1,
+};
+
+function compileOperation(operation: Operation, backend: Backend): Promise<CompiledGraph> {
+  const g = new GraphBuilder();
+  const inputs = operation.shapes.map((shape, index) => g.input(`x${index}`, { dtype: 'f32', shape }));
+  g.output('y', operation.build(g, inputs));
+  return CompiledGraph.compile(g.build(), backend);
+}
+
+function valuesOf(x: HostArray): Float32Array {
+  return x instanceof Float32Array ? x : Float32Array.from(x.toArray());
+}
+
+function sameLength(what: string, a: Float32Array, b: Float32Array): void {
+  if (a.length !== b.length) throw new ShapeError(`${what}: the vectors have ${a.length} and ${b.length} elements, they must be equally long`);
+}
+
+function need(id: NodeId | undefined): NodeId {
+  return id ?? -1;
+}
+
+function isBackend(device: GpuBackendOptions['device']): device is Backend {
+  return typeof device === 'object' && 'program' in device;
+}
+
+function isOwnDevice(device: GpuBackendOptions['device']): device is GpuDevice {
+  return typeof device === 'object' && 'pipelines' in device;
+}

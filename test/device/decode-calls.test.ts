@@ -1,0 +1,86 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { roundUp } from '../../src/core/tensor.js';
+import { type CallCounter, countCalls } from '../../src/gpu/call-counter.js';
+import { GpuDevice } from '../../src/gpu/device.js';
+import type { Decoder } from '../../src/model/decoder.js';
+import { decoderNames } from '../../src/model/decoder-graph.js';
+import { stateWords } from '../../src/ops/state.js';
+import { WebGpuBackend } from '../../src/runtime/webgpu-backend.js';
+import { makeDecoder } from '../support/models.js';
+import { syntheticModel } from '../support/synthetic.js';
+
+const contextLength = 64;
+/** Few, so that few kernels have to be compiled. */
+const prefillChunk = 4;
+const model = syntheticModel({ dtype: 'q8_0', layers: 2 });
+
+describe('a decode step after warm-up', () => {
+  let backend: WebGpuBackend;
+  let decoder: Decoder;
+  let calls: CallCounter;
+
+  beforeAll(async () => {
+    const gpu = await GpuDevice.request({ checked: true });
+    backend = new WebGpuBackend(gpu);
+    decoder = await makeDecoder(backend, model, { contextLength, prefillChunk });
+    calls = countCalls(gpu.device, gpu.queue);
+  });
+  afterAll(() => {
+    calls.stop();
+    backend.dispose();
+    expect(backend.ledger().bytes).toBe(0);
+  });
+
+  test('greedy: one submit, one encoder, nothing uploaded, nothing made', async () => {
+    await decoder.nextToken([1]);
+    await decoder.continueGreedy();
+    for (let token = 0; token < 5; token++) {
+      calls.reset();
+      await decoder.continueGreedy();
+      expect(calls.created).toBe(0);
+      expect(calls.counts).toMatchObject({ submit: 1, createCommandEncoder: 1, writeBuffer: 0 });
+    }
+  });
+
+  test('with logits for a sampler: one submit, nothing made', async () => {
+    await decoder.nextLogits([7]);
+    for (let token = 0; token < 5; token++) {
+      calls.reset();
+      await decoder.nextLogits([token]);
+      expect(calls.created).toBe(0);
+      expect(calls.counts.submit).toBe(1);
+    }
+  });
+
+  test('a prompt: one submit for each chunk, nothing made the second time', async () => {
+    const prompt = Array.from({ length: 12 }, (_, i) => i);
+    decoder.rewind(0);
+    await decoder.nextToken(prompt);
+    decoder.rewind(0);
+    calls.reset();
+    await decoder.nextToken(prompt);
+    expect(calls.created).toBe(0);
+    expect(calls.counts.submit).toBe(3);
+  });
+
+  test('the ledger is packed weights, cache, arena and small constants, and nothing after disposal', async () => {
+    const { byClass } = backend.ledger();
+    const { config, weights } = model;
+    const fileBytes = [...weights.keys()].reduce((sum, name) => sum + (model.bytes.get(name)?.byteLength ?? 0), 0);
+    const storedBytes = [...weights.keys()].reduce((sum, name) => sum + (decoder.tensors.get(name)?.byteLength ?? 0), 0);
+    expect(byClass.weights.bytes).toBe(storedBytes);
+    // Planes of a weight begin at multiples of 16 bytes: that is all that packing adds.
+    expect(storedBytes).toBeGreaterThanOrEqual(fileBytes);
+    expect(storedBytes).toBeLessThanOrEqual(fileBytes + weights.size * 64);
+    expect(byClass.kv.bytes).toBe(2 * config.layers * config.kvHeads * contextLength * config.headWidth * 4);
+    expect(byClass.state.bytes).toBe(stateWords(prefillChunk) * 4);
+    expect(byClass.constants.bytes).toBe(decoder.tensors.get(decoderNames.ropeTable)?.byteLength);
+    expect(byClass.constants.bytes).toBe(roundUp(contextLength * config.rotated * 4, 4));
+    expect(byClass.arena.bytes).toBeGreaterThan(0);
+    expect(byClass.staging.bytes).toBeLessThan(1 << 20);
+    decoder.dispose();
+    const { weights: w, kv, arena, state, constants } = backend.ledger().byClass;
+    expect([w, kv, arena, state, constants].map(({ bytes, count }) => bytes + count)).toEqual([0, 0, 0, 0, 0]);
+    await expect(decoder.continueGreedy()).rejects.toMatchObject({ code: 'E_DISPOSED' });
+  });
+});

@@ -1,0 +1,34 @@
+import { beforeAll, expect, it } from 'vitest';
+import type { OpCase } from '../../src/ops/case.js';
+import {
+  castCases,
+  compareCases,
+  convCases,
+  cumsumCases,
+  movementCases,
+  regionCases,
+  tileReduceCases,
+  topKCases,
+  whereCases,
+} from '../../src/ops/cases/tensor.js';
+import { caseFailures } from '../support/case-failures.js';
+import { openTestDevice, type TestDevice } from '../support/run-steps.js';
+
+let test: TestDevice;
+beforeAll(async () => {
+  test = await openTestDevice();
+});
+
+it.each<[string, () => readonly OpCase[]]>([
+  ['compare', compareCases],
+  ['where', whereCases],
+  ['cast', castCases],
+  ['concat, gather, permute, expand and slice', movementCases],
+  ['cumsum', cumsumCases],
+  ['topK', topKCases],
+  ['conv2d', convCases],
+  ['tileReduce', tileReduceCases],
+  ['region', regionCases],
+])('%s: agrees with the reference in every case', async (_name, cases) => {
+  expect(await caseFailures(test, cases())).toEqual([]);
+});

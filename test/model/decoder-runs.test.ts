@@ -1,0 +1,145 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { ArgumentError, BusyError, ContextError, DisposedError, OutOfMemoryError } from '../../src/core/errors.js';
+import { Decoder } from '../../src/model/decoder.js';
+import { CpuBackend } from '../../src/runtime/cpu-backend.js';
+import { largestDifference, makeDecoder } from '../support/models.js';
+import { syntheticModel } from '../support/synthetic.js';
+
+const model = syntheticModel();
+const prompt = [5, 9, 2, 60, 33];
+let backend: CpuBackend;
+let decoder: Decoder;
+
+beforeEach(async () => {
+  backend = new CpuBackend();
+  decoder = await makeDecoder(backend, model, { contextLength: 24, prefillChunk: 8 });
+});
+afterEach(() => {
+  decoder.dispose();
+  expect(backend.ledger().bytes).toBe(0);
+  backend.dispose();
+});
+
+describe('a decoder', () => {
+  test('goes on greedily as if every token were fed', async () => {
+    const tokens = [await decoder.nextToken(prompt)];
+    for (let i = 0; i < 6; i++) tokens.push(await decoder.continueGreedy());
+    expect(decoder.position).toBe(prompt.length + 6);
+    decoder.rewind(0);
+    const fed = [await decoder.nextToken(prompt)];
+    for (let i = 0; i < 6; i++) fed.push(await decoder.nextToken(fed.slice(-1)));
+    expect(fed).toEqual(tokens);
+  });
+
+  test('goes on after nextLogits too, which has chosen as well', async () => {
+    const logits = await decoder.nextLogits(prompt);
+    const token = logits.indexOf(Math.max(...logits));
+    const next = await decoder.continueGreedy();
+    decoder.rewind(prompt.length);
+    expect(await decoder.nextToken([token])).toBe(next);
+  });
+
+  test('does not go on where there is nothing to go on from', async () => {
+    await expect(decoder.continueGreedy()).rejects.toThrow(ArgumentError);
+    await decoder.nextToken(prompt);
+    decoder.rewind(2);
+    await expect(decoder.continueGreedy()).rejects.toThrow('call nextToken first');
+    await decoder.nextToken([7]);
+    await decoder.profile(3);
+    await expect(decoder.continueGreedy()).rejects.toThrow(ArgumentError);
+    await decoder.evaluate([7]);
+    await expect(decoder.continueGreedy()).rejects.toThrow(ArgumentError);
+    await decoder.nextToken([7]);
+    await decoder.continueGreedy();
+  });
+
+  test('forgets what it is rewound over, and nothing else', async () => {
+    await decoder.nextToken(prompt);
+    const wanted = await decoder.nextLogits([11]);
+    decoder.rewind(prompt.length);
+    await decoder.nextToken([50, 51, 52]);
+    decoder.rewind(prompt.length);
+    expect(largestDifference(await decoder.nextLogits([11]), wanted)).toBe(0);
+    for (const wrong of [-1, 1.5, 99, Number.NaN]) expect(() => decoder.rewind(wrong)).toThrow(ArgumentError);
+  });
+
+  test('profiles a step without moving', async () => {
+    await decoder.nextToken(prompt);
+    const timings = await decoder.profile(4);
+    expect(timings.length).toBeGreaterThan(5);
+    expect(timings.every(({ ns, label }) => ns >= 0 && label !== '')).toBe(true);
+    expect(decoder.position).toBe(prompt.length);
+    const after = await decoder.nextLogits([11]);
+    decoder.rewind(0);
+    await decoder.nextToken(prompt);
+    expect(largestDifference(await decoder.nextLogits([11]), after)).toBe(0);
+  });
+
+  test('refuses ids that the embedding has no row for, and none at all', async () => {
+    for (const ids of [[], [-1], [64], [1, 2.5], [Number.NaN]]) {
+      await expect(decoder.nextToken(ids)).rejects.toThrow(ArgumentError);
+      await expect(decoder.evaluate(ids)).rejects.toThrow(ArgumentError);
+    }
+    expect(decoder.position).toBe(0);
+  });
+
+  test('refuses what does not fit into the context, and stays usable', async () => {
+    await expect(decoder.nextToken(new Array<number>(25).fill(1))).rejects.toThrow(ContextError);
+    await decoder.nextToken(new Array<number>(24).fill(1));
+    await expect(decoder.continueGreedy()).rejects.toThrow(ContextError);
+    await expect(decoder.nextLogits([1])).rejects.toMatchObject({ tokens: 25, contextLength: 24 });
+    decoder.rewind(23);
+    await decoder.nextToken([1]);
+  });
+
+  test('does one thing at a time', async () => {
+    const first = decoder.nextToken(prompt);
+    await expect(decoder.nextToken(prompt)).rejects.toThrow(BusyError);
+    await expect(decoder.evaluate(prompt)).rejects.toThrow(BusyError);
+    await first;
+    expect(decoder.position).toBe(prompt.length);
+  });
+
+  test('stops between chunks where its signal says so', async () => {
+    const controller = new AbortController();
+    const long = decoder.nextToken(new Array<number>(24).fill(1), controller.signal);
+    controller.abort();
+    await expect(long).rejects.toMatchObject({ code: 'E_ABORTED' });
+    expect(decoder.position).toBeLessThan(24);
+    decoder.rewind(0);
+    await decoder.nextToken(prompt);
+  });
+
+  test('says that it was disposed, in the middle of a run too', async () => {
+    const running = decoder.nextToken(prompt);
+    decoder.dispose();
+    await expect(running).rejects.toThrow(DisposedError);
+    await expect(decoder.nextToken(prompt)).rejects.toThrow(DisposedError);
+  });
+});
+
+test('without room for everything a decoder leaves nothing behind', async () => {
+  const options = { contextLength: 64, cacheType: 'f32', prefillChunk: 16 } as const;
+  const whole = new CpuBackend();
+  const decoder = await Decoder.create(whole, model.config, model.weights, options);
+  const { bytes } = whole.ledger();
+  decoder.dispose();
+  whole.dispose();
+  for (let share = 1; share < 16; share++) {
+    const small = new CpuBackend({ budgetBytes: Math.floor((bytes * share) / 16) });
+    await expect(Decoder.create(small, model.config, model.weights, options)).rejects.toThrow(OutOfMemoryError);
+    expect(small.ledger().bytes).toBe(0);
+    small.dispose();
+  }
+});
+
+test('quantised weights decode as well as they evaluate', async () => {
+  const backend = new CpuBackend();
+  const packed = syntheticModel({ dtype: 'q8_0', layers: 2 });
+  const decoder = await makeDecoder(backend, packed, { cacheType: 'f16' });
+  const all = await decoder.evaluate(prompt);
+  decoder.rewind(0);
+  expect(largestDifference(await decoder.nextLogits(prompt), all.subarray(-packed.config.vocabulary))).toBeLessThan(1e-4);
+  decoder.dispose();
+  backend.dispose();
+});

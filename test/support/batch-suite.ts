@@ -1,0 +1,186 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { GpuCommandBatch } from '../../src/compute/batch.js';
+import { ArgumentError } from '../../src/core/errors.js';
+import { TensorView } from '../../src/core/views/tensor-view.js';
+import { unaryFunctions } from '../../src/ops/elementwise.js';
+import type { Backend } from '../../src/runtime/backend.js';
+
+const floats = (...values: number[]): Float32Array => Float32Array.from(values);
+
+/** What a batch promises, on any backend. */
+export function batchSuite(name: string, open: () => Promise<Backend>): void {
+  describe(`GpuCommandBatch on ${name}`, () => {
+    let backend: Backend;
+    let batch: GpuCommandBatch;
+    beforeAll(async () => {
+      backend = await open();
+    });
+    afterAll(() => {
+      batch?.dispose();
+      expect(backend.ledger().byClass.arena.bytes).toBe(0);
+      backend.dispose();
+    });
+    const fresh = (): GpuCommandBatch => {
+      batch?.dispose();
+      batch = new GpuCommandBatch(backend);
+      return batch;
+    };
+
+    test('gives distinct ids and counts three operations on five buffers', () => {
+      const b = fresh();
+      const [x, y] = [b.upload(floats(1, 2)), b.upload(floats(3, 4))];
+      const sum = b.add(x, y);
+      const scaled = b.scale(sum, 2);
+      const out = b.relu(scaled);
+      expect(new Set([x, y, sum, scaled, out].map((id) => id.index)).size).toBe(5);
+      expect([b.numOperations, b.numBuffers]).toEqual([3, 5]);
+    });
+
+    test('relu, scale and add in a chain give [2.5, 4.5, 0.5, 8.5]', async () => {
+      const b = fresh();
+      const x = b.upload(floats(1, 2, -3, 4));
+      const offset = b.upload(floats(0.5, 0.5, 0.5, 0.5));
+      const y = b.add(b.scale(b.relu(x), 2), offset);
+      await b.execute();
+      expect([...(await b.read(y))]).toEqual([2.5, 4.5, 0.5, 8.5]);
+    });
+
+    test('an intermediate can be read although a chain swallowed it', async () => {
+      const b = fresh();
+      const x = b.upload(floats(-1, 2));
+      const inner = b.relu(x);
+      const outer = b.scale(inner, 3);
+      await b.execute();
+      expect([...(await b.read(inner))]).toEqual([0, 2]);
+      expect([...(await b.read(outer))]).toEqual([0, 6]);
+      expect((await b.readMany([x, inner, outer])).map((values) => [...values])).toEqual([
+        [-1, 2],
+        [0, 2],
+        [0, 6],
+      ]);
+    });
+
+    test('replays with new uploads', async () => {
+      const b = fresh();
+      const x = b.upload(floats(1, 2, 3));
+      const y = b.sum(b.mul(x, x));
+      await b.execute();
+      expect([...(await b.read(y))]).toEqual([14]);
+      b.update(x, floats(2, 3, 4));
+      await b.execute();
+      expect([...(await b.read(y))]).toEqual([29]);
+      await b.execute();
+      expect([...(await b.read(y))]).toEqual([29]);
+    });
+
+    test('goes on after more was recorded', async () => {
+      const b = fresh();
+      const x = b.upload(floats(4, 9));
+      const root = b.unary('sqrt', x);
+      await b.execute();
+      const total = b.sum(root);
+      await b.execute();
+      expect([...(await b.read(total))]).toEqual([5]);
+      expect([...(await b.read(root))]).toEqual([2, 3]);
+    });
+
+    test('sub, mul, div, dot, matmul with transposes', async () => {
+      const b = fresh();
+      const [x, y] = [b.upload(floats(1, 2, 3, 4, 5, 6)), b.upload(floats(6, 5, 4, 3, 2, 1))];
+      const results = [
+        b.sub(x, y),
+        b.mul(x, y),
+        b.dot(x, y),
+        b.matmul(x, y, 2, 3, 2),
+        b.matmul(x, y, 3, 2, 3, { transposeA: true, transposeB: true, alpha: 2 }),
+      ];
+      await b.execute();
+      const got = (await b.readMany(results)).map((values) => [...values]);
+      expect(got).toEqual([
+        [-5, -3, -1, 1, 3, 5],
+        [6, 10, 12, 12, 10, 6],
+        [56],
+        [20, 14, 56, 41],
+        // x as [2, 3] transposed times y as [3, 2] transposed, twice.
+        [
+          [1, 4],
+          [2, 5],
+          [3, 6],
+        ].flatMap(([a = 0, c = 0]) =>
+          [
+            [6, 5],
+            [4, 3],
+            [2, 1],
+          ].map(([p = 0, q = 0]) => 2 * (a * p + c * q)),
+        ),
+      ]);
+    });
+
+    test('softmax and logSoftmax by rows; norms', async () => {
+      const b = fresh();
+      const x = b.upload(floats(1, 2, 3, -1, 0, 1));
+      const [p, logP] = [b.softmax(x, { rows: 2 }), b.logSoftmax(x, { rows: 2 })];
+      const gain = b.upload(floats(1, 1, 1));
+      const norm = b.rmsNorm(x, gain, 0);
+      const layer = b.layerNorm(x, gain, b.upload(floats(0, 0, 1)), 0);
+      await b.execute();
+      const [ps = floats(), logs = floats(), rms = floats(), centred = floats()] = await b.readMany([p, logP, norm, layer]);
+      for (const row of [0, 3]) expect(ps.slice(row, row + 3).reduce((sum, value) => sum + value)).toBeCloseTo(1, 6);
+      for (const [i, value] of logs.entries()) expect(Math.exp(value)).toBeCloseTo(ps[i] ?? Number.NaN, 6);
+      expect(rms[0]).toBeCloseTo(1 / Math.sqrt(14 / 3), 5);
+      expect([centred[0], centred[1], centred[2]]).toEqual([expect.closeTo(-Math.sqrt(1.5), 5), expect.closeTo(0, 5), expect.closeTo(1 + Math.sqrt(1.5), 5)]);
+    });
+
+    test('sigmoid, tanh, swish and gelu near the reference; chained outputs stay in [-1, 1]', async () => {
+      const b = fresh();
+      const values = floats(-3, -1, -0.5, 0, 0.5, 1, 3);
+      const x = b.upload(values);
+      const functions = [
+        ['sigmoid', b.sigmoid(x)],
+        ['tanh', b.tanh(x)],
+        ['silu', b.swish(x)],
+        ['gelu', b.gelu(x)],
+        ['geluErf', b.gelu(x, { exact: true })],
+      ] as const;
+      const chained = b.tanh(b.swish(b.sigmoid(x)));
+      await b.execute();
+      for (const [fn, id] of functions) {
+        const got = await b.read(id);
+        for (const [i, value] of values.entries()) expect(got[i]).toBeCloseTo(unaryFunctions[fn](value, 0, 0), 5);
+      }
+      for (const value of await b.read(chained)) expect(Math.abs(value)).toBeLessThanOrEqual(1);
+    });
+
+    test('uploads views in their own order', async () => {
+      const b = fresh();
+      const view = TensorView.over(floats(1, 2, 3, 4, 5, 6), [2, 3]).transpose(0, 1);
+      const y = b.scale(b.upload(view), 1);
+      await b.execute();
+      expect([...(await b.read(y))]).toEqual([1, 4, 2, 5, 3, 6]);
+    });
+
+    test('misuse is a typed error at the call that made it', async () => {
+      const b = fresh();
+      const other = new GpuCommandBatch(backend);
+      const x = b.upload(floats(1, 2, 3));
+      const short = b.upload(floats(1, 2));
+      expect(() => b.relu(other.upload(floats(1)))).toThrow(ArgumentError);
+      expect(() => b.add(x, short)).toThrow(/one size/);
+      expect(() => b.mul(x, short)).toThrow(ArgumentError);
+      expect(() => b.dot(x, short)).toThrow(ArgumentError);
+      expect(() => b.matmul(x, short, 2, 2, 2)).toThrow(/4 elements, got 3/);
+      expect(() => b.upload(floats())).toThrow(ArgumentError);
+      expect(() => b.update(x, floats(1))).toThrow(ArgumentError);
+      expect(() => b.softmax(x, { rows: 2 })).toThrow(ArgumentError);
+      expect(() => b.clip(x, 1, 0)).toThrow(ArgumentError);
+      await expect(b.read(x)).rejects.toThrow(/execute\(\) first/);
+      const y = b.relu(x);
+      await b.execute();
+      b.reset();
+      await expect(b.read(y)).rejects.toThrow(/void since reset/);
+      expect([b.numOperations, b.numBuffers]).toEqual([0, 0]);
+      other.dispose();
+      expect(() => other.upload(floats(1))).toThrow(/dispose/);
+    });
+  });
+}

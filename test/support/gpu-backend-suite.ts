@@ -1,0 +1,181 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { GpuBackend } from '../../src/compute/gpu-backend.js';
+import { tiledMax2d, tiledMin2d, tiledSum2d } from '../../src/compute/tiled/reduce.js';
+import { ArgumentError, ShapeError } from '../../src/core/errors.js';
+import { TensorView } from '../../src/core/views/tensor-view.js';
+import { unaryFunctions } from '../../src/ops/elementwise.js';
+import type { UnaryFunction } from '../../src/ops/params.js';
+import type { Backend } from '../../src/runtime/backend.js';
+
+const floats = (...values: number[]): Float32Array => Float32Array.from(values);
+const ramp = (n: number, scale = 1): Float32Array => Float32Array.from({ length: n }, (_, i) => i * scale);
+/** Reproducible numbers in [-1, 1). */
+const noise = (n: number): Float32Array => Float32Array.from({ length: n }, (_, i) => (Math.imul(i + 1, 2654435761) >>> 8) / 2 ** 23 - 1);
+
+function expectClose(got: ArrayLike<number>, wanted: ArrayLike<number>, absolute: number): void {
+  expect(got.length).toBe(wanted.length);
+  for (let i = 0; i < wanted.length; i++) expect(Math.abs((got[i] ?? Number.NaN) - (wanted[i] ?? Number.NaN)), `element ${i}`).toBeLessThanOrEqual(absolute);
+}
+
+/** What one-call operations promise on any backend. */
+export function gpuBackendSuite(name: string, open: () => Promise<Backend>): void {
+  describe(`GpuBackend on ${name}`, () => {
+    let backend: Backend;
+    let gpu: GpuBackend;
+    beforeAll(async () => {
+      backend = await open();
+      gpu = new GpuBackend({ device: backend });
+    });
+    afterAll(async () => {
+      await gpu.dispose();
+      expect(backend.ledger().byClass.arena.bytes).toBe(0);
+      backend.dispose();
+    });
+
+    test('says which backend ran', async () => {
+      expect(await gpu.info()).toEqual({ kind: backend.kind, name: backend.name, reason: backend.reason });
+    });
+
+    test('vecAdd: basic, 10,000 elements, mismatch, empty', async () => {
+      expect([...(await gpu.vecAdd(floats(1, 2, 3), floats(4, 5, 6)))]).toEqual([5, 7, 9]);
+      const [a, b] = [ramp(10_000), ramp(10_000, 2)];
+      expect(await gpu.vecAdd(a, b)).toEqual(a.map((x, i) => x + (b[i] ?? 0)));
+      await expect(gpu.vecAdd(floats(1), floats(1, 2))).rejects.toThrow(ShapeError);
+      await expect(gpu.vecAdd(floats(), floats())).rejects.toThrow(ArgumentError);
+    });
+
+    test('addition and multiplication commute bit for bit; NaN and infinities go through', async () => {
+      const [a, b] = [noise(500), noise(700).subarray(200)];
+      expect(await gpu.vecAdd(a, b)).toEqual(await gpu.vecAdd(b, a));
+      expect(await gpu.binary('mul', a, b)).toEqual(await gpu.binary('mul', b, a));
+      expect(await gpu.dot(a, b)).toBe(await gpu.dot(b, a));
+      const special = floats(Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, -0);
+      expect([...(await gpu.vecAdd(special, floats(1, 1, 1, -0)))]).toEqual([Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, -0]);
+      expect([...(await gpu.relu(special))]).toEqual(
+        [Number.NaN, Number.POSITIVE_INFINITY, 0, 0].map((x) => expect.toSatisfy((y: number) => Object.is(y, x) || y === x)),
+      );
+    });
+
+    test('dot: 70, the 10,000-element ramp, beyond 256 elements, mismatch, empty', async () => {
+      expect(await gpu.dot(floats(1, 2, 3, 4), floats(5, 6, 7, 8))).toBe(70);
+      expect(Math.abs((await gpu.dot(ramp(10_000), new Float32Array(10_000).fill(1))) - 49_995_000)).toBeLessThanOrEqual(1);
+      for (const n of [1, 255, 256, 257, 100_000]) {
+        const [x, y] = [noise(n), noise(n + 3).subarray(3)];
+        const wanted = x.reduce((sum, value, i) => sum + value * (y[i] ?? 0), 0);
+        const terms = x.reduce((sum, value, i) => sum + Math.abs(value * (y[i] ?? 0)), 0);
+        expect(Math.abs((await gpu.dot(x, y)) - wanted)).toBeLessThanOrEqual(1e-6 * terms);
+        const sum = await gpu.reduce('sum', x);
+        expect(Math.abs(sum - x.reduce((total, value) => total + value, 0))).toBeLessThanOrEqual(1e-6 * x.reduce((total, value) => total + Math.abs(value), 0));
+      }
+      expect(await gpu.dot(floats(), floats())).toBe(0);
+      await expect(gpu.dot(floats(1), floats(1, 2))).rejects.toThrow(ShapeError);
+    });
+
+    test.each([
+      ['relu', {}, 0],
+      ['clip', { a: -1, b: 1 }, 0],
+      ['leakyRelu', { a: 0.01 }, 1e-7],
+      ['sigmoid', {}, 1e-6],
+      ['silu', {}, 1e-6],
+      ['elu', { a: 1 }, 1e-6],
+      ['gelu', {}, 1e-6],
+      ['geluErf', {}, 1e-6],
+      ['tanh', {}, 1e-6],
+    ] as const)('%s agrees with the reference on [-3, 3]', async (fn: UnaryFunction, scalars: { a?: number; b?: number }, tolerance) => {
+      const x = Float32Array.from({ length: 61 }, (_, i) => (i - 30) / 10);
+      expectClose(
+        await gpu.unary(fn, x, scalars),
+        Float64Array.from(x, (value) => unaryFunctions[fn](value, scalars.a ?? 0, scalars.b ?? 0)),
+        tolerance,
+      );
+    });
+
+    test('tanh and elu keep their digits near zero', async () => {
+      const x = floats(1e-4, -1e-4, 3e-8, -1e-10);
+      for (const [fn, got] of [
+        ['tanh', await gpu.tanh(x)],
+        ['elu', await gpu.elu(x, 1)],
+      ] as const) {
+        for (const [i, value] of x.entries()) expect(Math.abs((got[i] ?? 0) / unaryFunctions[fn](value, 1, 0) - 1)).toBeLessThan(1e-6);
+      }
+    });
+
+    test('empty input gives the identity of each operation', async () => {
+      expect(await gpu.relu(floats())).toEqual(floats());
+      expect(await gpu.softmax(floats())).toEqual(floats());
+      expect([await gpu.reduce('sum', floats()), await gpu.reduce('max', floats()), await gpu.reduce('min', floats())]).toEqual([0, -Infinity, Infinity]);
+      expect([await gpu.tiledSum2d(floats(), 0, 0), await gpu.tiledMax2d(floats(), 0, 4), await gpu.tiledMin2d(floats(), 4, 0)]).toEqual([
+        0,
+        -Infinity,
+        Infinity,
+      ]);
+    });
+
+    test('softmax sums to 1, is positive and keeps the order; logSoftmax is its logarithm; rows', async () => {
+      const x = noise(300);
+      const p = await gpu.softmax(x, { rows: 3 });
+      const logs = await gpu.logSoftmax(x, { rows: 3 });
+      for (const row of [0, 1, 2]) expect(p.subarray(row * 100, row * 100 + 100).reduce((sum, value) => sum + value, 0)).toBeCloseTo(1, 6);
+      for (const [i, value] of p.entries()) {
+        expect(value).toBeGreaterThan(0);
+        expect(logs[i]).toBeLessThanOrEqual(0);
+        expect(Math.exp(logs[i] ?? 0)).toBeCloseTo(value, 6);
+      }
+      expect((x[1] ?? 0) > (x[0] ?? 0)).toBe((p[1] ?? 0) > (p[0] ?? 0));
+      await expect(gpu.softmax(x, { rows: 7 })).rejects.toThrow(ArgumentError);
+    });
+
+    test('matmul: 2x2, identity, 2x3 by 3x2, wrong sizes, zero sizes', async () => {
+      expect([...(await gpu.matmul(floats(1, 2, 3, 4), floats(5, 6, 7, 8), 2, 2, 2))]).toEqual([19, 22, 43, 50]);
+      expect([...(await gpu.matmul(floats(1, 2, 3, 4), floats(1, 0, 0, 1), 2, 2, 2))]).toEqual([1, 2, 3, 4]);
+      expect([...(await gpu.matmul(floats(1, 2, 3, 4, 5, 6), floats(7, 8, 9, 10, 11, 12), 2, 3, 2))]).toEqual([58, 64, 139, 154]);
+      await expect(gpu.matmul(floats(1), floats(1, 2), 1, 2, 1)).rejects.toThrow(ShapeError);
+      expect([...(await gpu.matmul(floats(), floats(), 2, 0, 2))]).toEqual([0, 0, 0, 0]);
+    });
+
+    test('convolve2d: diagonal 6, centre 5, average 3.5; stride, padding, channels; kernel larger than input', async () => {
+      const image = floats(1, 2, 3, 4, 5, 6, 7, 8, 9);
+      const three = { inRows: 3, inColumns: 3 };
+      expect((await gpu.convolve2d(image, floats(1, 0, 0, 1), { ...three, kernelRows: 2, kernelColumns: 2 }))[0]).toBe(6);
+      expect([...(await gpu.convolve2d(image, floats(0, 0, 0, 0, 1, 0, 0, 0, 0), { ...three, kernelRows: 3, kernelColumns: 3 }))]).toEqual([5]);
+      const four = await gpu.convolve2d(ramp(16, 1), new Float32Array(4).fill(0.25), { inRows: 4, inColumns: 4, kernelRows: 2, kernelColumns: 2 });
+      expectClose(four.subarray(0, 2), floats(2.5, 3.5), 1e-6);
+      expect([...(await gpu.convolve2d(image, floats(1), { ...three, kernelRows: 1, kernelColumns: 1, stride: 2 }))]).toEqual([1, 3, 7, 9]);
+      expect([...(await gpu.convolve2d(image, floats(0, 0, 0, 0, 1, 0, 0, 0, 0), { ...three, kernelRows: 3, kernelColumns: 3, padding: 'same' }))]).toEqual([
+        ...image,
+      ]);
+      expect(await gpu.convolve2d(image, floats(1, 1), { ...three, kernelRows: 1, kernelColumns: 2, padding: 'full' })).toHaveLength(12);
+      const two = await gpu.convolve2d(floats(1, 2, 10, 20), floats(1, 2), { channels: 2, inRows: 1, inColumns: 2, kernelRows: 1, kernelColumns: 1 });
+      expect([...two]).toEqual([21, 42]);
+      await expect(gpu.convolve2d(floats(1), floats(1, 1), { inRows: 1, inColumns: 1, kernelRows: 1, kernelColumns: 2 })).rejects.toThrow(ShapeError);
+      await expect(gpu.convolve2d(image, floats(1), { ...three, kernelRows: 2, kernelColumns: 2 })).rejects.toThrow(ShapeError);
+    });
+
+    test('symmetricEigen: [[3, 1], [1, 3]] has 4 and 2', async () => {
+      const { values, converged } = await gpu.symmetricEigen(floats(3, 1, 1, 3), 2, { sorted: 'descending' });
+      expectClose(values, [4, 2], 1e-5);
+      expect(converged).toBe(true);
+    });
+
+    test.each([
+      [4, 4],
+      [16, 16],
+      [20, 20],
+      [100, 5],
+      [5, 100],
+      [9, 11],
+      [1, 1],
+    ])('tiled reductions of %i x %i are bit for bit those of the CPU tree', async (width, height) => {
+      const data = noise(width * height);
+      expect(await gpu.tiledSum2d(data, width, height)).toBe(tiledSum2d(data, width, height));
+      expect(await gpu.tiledMax2d(data, width, height)).toBe(tiledMax2d(data, width, height));
+      expect(await gpu.tiledMin2d(data, width, height)).toBe(tiledMin2d(data, width, height));
+      await expect(gpu.tiledSum2d(data, width, height + 1)).rejects.toThrow(ShapeError);
+    });
+
+    test('takes views', async () => {
+      const view = TensorView.over(floats(1, 2, 3, 4, 5, 6), [2, 3]).transpose(0, 1);
+      expect([...(await gpu.unary('neg', view))]).toEqual([-1, -4, -2, -5, -3, -6]);
+    });
+  });
+}
