@@ -92,7 +92,7 @@ const qkv: OpDefinition<'qkv'> = {
     expectVector('qkv', 'the gain', need(gain), width);
     expectEqual('qkv', 'number of weights and biases', rest.length, biases ? 6 : 3);
     const rows = rest.slice(0, 3).map((weight) => expectWeight('qkv', 'a weight', weight, width));
-    if (biases) rows.forEach((count, i) => expectVector('qkv', 'a bias', need(rest[3 + i]), count));
+    for (const [i, count] of biases ? rows.entries() : []) expectVector('qkv', 'a bias', need(rest[3 + i]), count);
     return floats([1, rows.reduce((sum, count) => sum + count, 0)]);
   },
   reference([x, gain, ...rest], { eps, biases }) {

@@ -77,9 +77,9 @@ describe('type rules', () => {
   });
 });
 
-test('every name is a leaf, a view or an operation, and only two update their input', () => {
+test('every name is a leaf, a view or an operation, and three give a new version of their input', () => {
   expect((['input', 'param', 'state', 'constant'] as const).every(isLeaf)).toBe(true);
   expect(Object.keys(ops).filter((name) => isView(name as OpName))).toEqual(['reshape', 'narrow']);
   expect(Object.keys(ops).filter((name) => isCompute(name as OpName)).length).toBe(Object.keys(ops).length - 2);
-  expect(Object.keys(ops).filter((name) => updatedInput(name as OpName) !== undefined)).toEqual(['cacheWrite', 'advance']);
+  expect(Object.keys(ops).filter((name) => updatedInput(name as OpName) !== undefined)).toEqual(['cacheWrite', 'advance', 'chooseNext']);
 });
