@@ -17,8 +17,11 @@ import {
 /** Models in types that the fixtures have: each against an f64 run over the same dequantised weights. */
 const quantized = ['Q8_0', 'Q4_0', 'Q4_K_M', 'Q6_K'] as const;
 
-/** What every backend must compute alike: the fixture models against transformers and against the f64 reference. */
-export function decoderSuite(name: string, open: () => Promise<Backend>): void {
+/**
+ * What every backend must compute alike: the fixture models against transformers and against the f64 reference. `families`: other architectures, of the kernels that
+ * Llama has.
+ */
+export function decoderSuite(name: string, open: () => Promise<Backend>, families: readonly string[] = ['qwen2', 'qwen3']): void {
   describe(`decoder on ${name}`, () => {
     let backend: Backend;
     beforeAll(async () => {
@@ -35,7 +38,7 @@ export function decoderSuite(name: string, open: () => Promise<Backend>): void {
       await agreesWithTransformers(backend, fixture(`gguf/${folder}.gguf`), await expectedOf(folder));
     });
 
-    for (const name of ['qwen2', 'qwen3']) {
+    for (const name of families) {
       describeExternal(name, [`fixtures/gguf/${name}.gguf`, `fixtures/hf/${name}/expected.safetensors`], (model, expected) => {
         test('in F32 gives the probabilities and the greedy tokens of transformers', async () => {
           await agreesWithTransformers(backend, model, await readExpected(expected));
