@@ -2,9 +2,9 @@ import { describe, expect, it } from 'vitest';
 import { adapterNames } from '../../scripts/setup/adapters.mjs';
 import { weightTypes } from '../../src/kernels/weights-layout.js';
 import type { OpCase } from '../../src/ops/case.js';
-import { attentionCases } from '../../src/ops/cases/attention.js';
 import { allCases } from '../../src/ops/cases/index.js';
 import { linearCases } from '../../src/ops/cases/linear.js';
+import { attentionCasesToDeal, wideHeads } from '../support/attention-cases.js';
 import { maskedWays } from '../support/masks.js';
 import { type Dealing, shareOf } from '../support/share.js';
 
@@ -17,7 +17,7 @@ function shares<T extends OpCase>(cases: readonly T[], ways: number, options: De
 
 const everything = allCases();
 const linear = linearCases();
-const attention = attentionCases();
+const attention = attentionCasesToDeal();
 
 describe('the shares of the software adapters', () => {
   it.each([1, 2, 3])('hold every case of every operation exactly once between them: %i ways', (ways) => {
@@ -38,13 +38,18 @@ describe('the shares of the software adapters', () => {
     }
   });
 
-  it.each(adapterNames)('give %s short and long caches of both types and many rows, with every mask', (adapter) => {
+  it('give SwiftShader short and long caches of both types and many rows with every mask, and lavapipe long ones', () => {
+    const longCache = ({ inputs }: OpCase): boolean => (inputs[1]?.type.shape[1] ?? 0) > 1024;
+    const oneRow = ({ inputs }: OpCase): boolean => inputs[0]?.type.shape[0] === 1;
     for (const [, , way] of maskedWays) {
-      const cases = shareOf(adapter, attention, way).map(({ inputs }) => ({ rows: inputs[0]?.type.shape[0] ?? 0, cache: inputs[1]?.type }));
-      const decodes = cases.filter(({ rows }) => rows === 1);
-      expect(cases.length).toBeGreaterThan(decodes.length);
-      expect(new Set(cases.map(({ cache }) => cache?.dtype))).toEqual(new Set(['f32', 'f16']));
-      expect(new Set(decodes.map(({ cache }) => (cache?.shape[1] ?? 0) > 1024)).size).toBe(2);
+      const cases = shareOf('swiftshader', attention, { ...way, slow: wideHeads });
+      expect(cases.every(oneRow)).toBe(false);
+      expect(new Set(cases.map(({ inputs }) => inputs[1]?.type.dtype))).toEqual(new Set(['f32', 'f16']));
+      expect(new Set(cases.filter(oneRow).map(longCache)).size).toBe(2);
+      expect(shareOf('lavapipe', attention, { ...way, slow: wideHeads }).some(longCache)).toBe(true);
     }
+    const all = maskedWays.flatMap(([, , way]) => shareOf('lavapipe', attention, { ...way, slow: wideHeads }));
+    expect(all.every(oneRow)).toBe(false);
+    expect(all.filter(oneRow).every(longCache)).toBe(false);
   });
 });
