@@ -34,6 +34,8 @@ export default defineConfig({
   test: {
     // Dawn's objects must not be shared by threads: a process per file.
     pool: 'forks',
+    // Every processor: by default one is left free, which on a machine of two means one file at a time.
+    maxWorkers: '100%',
     reporters: ['default', new NotRunReporter(), ...(report === undefined ? [] : ['json'])],
     ...(report === undefined ? {} : { outputFile: { json: report } }),
     projects: [

@@ -3,13 +3,16 @@
  * Arguments: `checked` leaves robustness checks on; `cases` first holds every case of every operation to its reference.
  */
 
+import { GpuDevice } from '../src/gpu/device.js';
 import { GraphBuilder } from '../src/graph/builder.js';
 import type { NodeId } from '../src/graph/graph.js';
+import { gpuTarget } from '../src/kernels/target.js';
 import { allCases } from '../src/ops/cases/index.js';
+import { lower } from '../src/plan/lower.js';
 import type { Backend } from '../src/runtime/backend.js';
 import { checkCase } from '../src/runtime/check.js';
-import { CompiledGraph } from '../src/runtime/compiled-graph.js';
 import { openBackend } from '../src/runtime/select.js';
+import { jobOf, storageBuffer, timeJobs, warmUp } from './gpu-timer.js';
 
 export const summary = 'tensor operations on a device, by timestamps: matmul, elementwise, reductions, softmax, topK';
 
@@ -69,36 +72,47 @@ async function checkAll(backend: Backend): Promise<void> {
   console.log(`${cases.length - failed} of ${cases.length} cases agree with the reference`);
 }
 
-const rounds = 12;
-
-async function measure(backend: Backend, { name, shapes, build, work, unit }: Plan): Promise<void> {
+/** The steps of one plan, each value in a buffer of its own, many rounds in one pass: what the device needs, without the host. */
+async function measure(gpu: GpuDevice, { name, shapes, build, work, unit }: Plan): Promise<void> {
   const g = new GraphBuilder();
-  const inputs = shapes.map((shape, i) => g.param(`x${i}`, { dtype: 'f32', shape }));
+  const inputs = shapes.map((shape, i) => g.input(`x${i}`, { dtype: 'f32', shape }));
   g.output('y', build(g, inputs));
-  const start = performance.now();
-  const graph = await CompiledGraph.compile(g.build(), backend);
-  const compile = performance.now() - start;
-  try {
-    for (const [i, shape] of shapes.entries()) {
-      const size = shape.reduce((product, length) => product * length, 1);
-      const data = Float32Array.from({ length: size }, (_, j) => ((j * 7919) % 1024) / 1024 - 0.5);
-      await graph.setParam(`x${i}`, new Uint8Array(data.buffer));
-    }
-    const times: number[] = [];
-    for (let round = 0; round < rounds; round++) times.push((await graph.profile()).reduce((sum, { ns }) => sum + ns, 0));
-    const best = times.sort((a, b) => a - b)[Math.floor(rounds / 2)] ?? 0;
-    console.log(
-      `  ${name.padEnd(36)} ${(best / 1e3).toFixed(1).padStart(9)} us ${((work / best) * 1e9).toFixed(1).padStart(8)} ${unit}   compile ${compile.toFixed(0)} ms`,
-    );
-  } finally {
-    graph.dispose();
+  const { steps, values } = lower(g.build(), gpuTarget(gpu.capabilities));
+  const buffers = new Map<number, GPUBuffer>();
+  for (const { id, byteLength, isInput } of values.values()) {
+    const buffer = storageBuffer(gpu, Math.ceil(byteLength / 4) * 4);
+    if (isInput)
+      gpu.queue.writeBuffer(
+        buffer,
+        0,
+        Float32Array.from({ length: byteLength / 4 }, (_, i) => ((i * 7919) % 1024) / 1024 - 0.5),
+      );
+    buffers.set(id, buffer);
   }
+  const start = performance.now();
+  const jobs = await Promise.all(
+    steps.map(({ kernel, args }) =>
+      jobOf(
+        gpu,
+        kernel,
+        args.flatMap(({ value }) => buffers.get(value) ?? []),
+      ),
+    ),
+  );
+  const compile = performance.now() - start;
+  await warmUp(gpu, jobs);
+  const { median } = await timeJobs(gpu, jobs);
+  for (const buffer of buffers.values()) buffer.destroy();
+  const rate = (work / median).toFixed(1).padStart(8);
+  console.log(`  ${name.padEnd(36)} ${(median * 1e6).toFixed(1).padStart(9)} us ${rate} ${unit}   ${steps.length} steps, compiled in ${compile.toFixed(0)} ms`);
 }
 
 export async function run(args: readonly string[]): Promise<void> {
-  const backend = await openBackend({ device: 'webgpu', checked: args.includes('checked') });
+  const gpu = await GpuDevice.request({ checked: args.includes('checked') });
+  const backend = await openBackend({ device: gpu });
   console.log(`${backend.name}${args.includes('checked') ? ', checked' : ''}`);
   if (args.includes('cases')) await checkAll(backend);
-  for (const plan of plans) await measure(backend, plan);
+  for (const plan of plans) await measure(gpu, plan);
   backend.dispose();
+  gpu.dispose();
 }

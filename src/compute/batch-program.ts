@@ -7,6 +7,7 @@ type ComputedOp = Exclude<OpName, LeafOp>;
 /** One recorded value of a batch, by its index: something given, or an operation on earlier values. */
 export type BatchValue =
   | { readonly kind: 'upload' | 'import'; readonly shape: readonly number[] }
+  | { readonly kind: 'indices'; readonly values: readonly number[]; readonly shape: readonly number[] }
   | {
       readonly kind: 'op';
       readonly op: ComputedOp;
@@ -36,7 +37,8 @@ export function batchGraph(values: readonly BatchValue[], outputs: readonly numb
   };
   values.forEach((value, index) => {
     const type = { dtype: 'f32', shape: value.shape } as const;
-    if (value.kind === 'op') nodes.push(g.add(value.op, value.params, value.inputs.map(as), `${value.op} ${index}`));
+    if (value.kind === 'indices') nodes.push(g.constant(value.values, { dtype: 'u32', shape: value.shape }, `indices ${index}`));
+    else if (value.kind === 'op') nodes.push(g.add(value.op, value.params, value.inputs.map(as), `${value.op} ${index}`));
     else nodes.push(value.kind === 'upload' ? g.input(leafName(index), type) : g.state(leafName(index), type));
   });
   for (const index of outputs) g.output(leafName(index), nodes[index] ?? -1);

@@ -97,6 +97,17 @@ export class GpuCommandBatch {
     return this.#values.length;
   }
 
+  /** The elements of a view of a buffer, in the view's order, as a buffer of their own. */
+  materialize(view: TensorView<BufferId>): BufferId {
+    const source = this.#flat(view.data);
+    const indices = Array.from(view.linearIndices());
+    const beyond = indices.find((index) => index < 0 || index >= view.data.size);
+    if (beyond !== undefined) throw new ArgumentError('view', `the view reaches element ${beyond} of a buffer of ${view.data.size}`);
+    if (indices.length === 0) throw new ArgumentError('view', 'the view has no elements: a buffer has at least one');
+    const list = this.#push({ kind: 'indices', values: indices, shape: [indices.length] });
+    return this.#op('gather', { axis: 0 }, [source, this.#flat(list)], [indices.length]);
+  }
+
   /** Copies data into the batch; it goes to the device with `execute`. A view is read in its own order. */
   upload(data: Float32Array | TensorView<Float32Array>): BufferId {
     this.#check();
@@ -219,6 +230,13 @@ export class GpuCommandBatch {
     return this.#op('matmul', { transposeA, transposeB, alpha }, inputs, [m * n]);
   }
 
+  /** Elements [start, start + length). */
+  slice(x: BufferId, start: number, length: number): BufferId {
+    if (!(Number.isSafeInteger(start) && start >= 0 && Number.isSafeInteger(length) && length > 0 && start + length <= x.size))
+      throw new ArgumentError('start', `elements ${start} to ${start + length} are not inside a buffer of ${x.size}`);
+    return this.#op('slice', { axis: 0, start, length, step: 1 }, [this.#flat(x)], [length]);
+  }
+
   /** Sum, mean, largest, smallest or product of each row: [rows]. */
   reduce(fn: ReduceFunction, x: BufferId, options: RowOptions = {}): BufferId {
     const shape = this.#rows(x, options);
@@ -285,6 +303,7 @@ export class GpuCommandBatch {
     const value = this.#values[index];
     const uploaded = this.#uploads.get(index);
     if (uploaded !== undefined) return uploaded.slice();
+    if (value?.kind === 'indices') throw new ArgumentError('id', `buffer ${index} holds indices, not values`);
     if (value?.kind === 'import') return this.#readImport(index, elementCount(value.shape));
     if (this.#compiled?.outputs.has(index) !== true) {
       this.#kept.add(index);

@@ -7,10 +7,13 @@
 /** P^T Q of matrices [n, n]. */
 export type TransposedProduct = (p: Float32Array<ArrayBuffer>, q: Float32Array<ArrayBuffer>) => Promise<Float64Array>;
 
-/** Largest |D_ij|: for pairs of eigenvalues that would take more, a second step would not do. */
+/** Largest |D_ij|, and largest sum of a row of |D_ij|: below 1 by far, so that what the step leaves is small against what it takes away. */
 const largestTurn = 3e-3;
-/** The square of this is below the rounding of f32: no second step then. */
-const smallTurn = 5e-5;
+const largestRow = 0.1;
+/** Eigenvalues closer than this part of the largest are not told apart: their difference is mostly error, and any basis of their vectors is as good. */
+const smallestGap = 1e-5;
+/** Length of a row of D whose square, which is what the step leaves of orthogonality, is below the rounding of f32. */
+const smallTurn = 2e-4;
 
 export interface RefinedEigen {
   readonly values: Float64Array;
@@ -19,21 +22,10 @@ export interface RefinedEigen {
 }
 
 /**
- * One step, or two where the first was large; each is four products of matrices, and n * n operations in f64 on the host between them.
+ * One step of four products of matrices, and where it was large, one or two more for orthogonality alone, of two products; n * n operations in f64 on the host between them.
  * @param a [n, n], symmetric. @param v [n, n], eigenvectors as columns, right to some digits.
  */
 export async function refineEigen(n: number, a: Float32Array<ArrayBuffer>, v: Float32Array<ArrayBuffer>, multiply: TransposedProduct): Promise<RefinedEigen> {
-  const { largest, ...first } = await refineOnce(n, a, v, multiply);
-  if (largest <= smallTurn) return first;
-  return refineOnce(n, a, Float32Array.from(first.vectors), multiply);
-}
-
-async function refineOnce(
-  n: number,
-  a: Float32Array<ArrayBuffer>,
-  v: Float32Array<ArrayBuffer>,
-  multiply: TransposedProduct,
-): Promise<RefinedEigen & { readonly largest: number }> {
   const gram = await multiply(v, v);
   const image = await multiply(a, v);
   const values = new Float64Array(n);
@@ -41,25 +33,52 @@ async function refineOnce(
   for (let j = 0; j < n; j++) values[j] = at(values, j) / at(gram, j * (n + 1));
   const rest = unitScaled(image.map((x, index) => x - at(values, index % n) * at(v, index)));
   const errors = (await multiply(v, rest.data)).map((x) => x * rest.scale);
-  const step = unitScaled(stepOf(n, gram, errors, values));
-  const change = await multiply(transposed(n, v), step.data);
-  return { values, vectors: change.map((x, index) => at(v, index) + x * step.scale), largest: 2 * step.scale };
+  let step = stepOf(n, gram, errors, values);
+  let vectors = await turned(n, v, step, multiply);
+  for (let round = 0; round < 2 && longestRow(n, step) > smallTurn; round++) {
+    const rough = Float32Array.from(vectors);
+    step = lossOf(n, await multiply(rough, rough));
+    vectors = await turned(n, rough, step, multiply);
+  }
+  return { values, vectors };
+}
+
+/** V + V D. */
+async function turned(n: number, v: Float32Array<ArrayBuffer>, step: Float64Array, multiply: TransposedProduct): Promise<Float64Array> {
+  const { data, scale } = unitScaled(step);
+  return (await multiply(transposed(n, v), data)).map((x, index) => at(v, index) + x * scale);
+}
+
+/** (I - V^T V) / 2. */
+function lossOf(n: number, gram: Float64Array): Float64Array {
+  return gram.map((x, index) => ((index % (n + 1) === 0 ? 1 : 0) - x) / 2);
 }
 
 function stepOf(n: number, gram: Float64Array, errors: Float64Array, values: Float64Array): Float64Array {
-  const step = new Float64Array(n * n);
+  const step = lossOf(n, gram);
+  const limit = Math.min(largestTurn, largestRow / n);
+  const apart = smallestGap * values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
   for (let i = 0; i < n; i++) {
-    step[i * n + i] = (1 - at(gram, i * n + i)) / 2;
     for (let j = i + 1; j < n; j++) {
       const gap = at(values, j) - at(values, i);
       const [upper, lower] = [at(errors, i * n + j), at(errors, j * n + i)];
       // Both or neither: they add up to what is missing from orthogonality.
-      const apart = Math.max(Math.abs(upper), Math.abs(lower)) < largestTurn * Math.abs(gap);
-      step[i * n + j] = apart ? upper / gap : -at(gram, i * n + j) / 2;
-      step[j * n + i] = apart ? -lower / gap : -at(gram, j * n + i) / 2;
+      if (Math.abs(gap) < apart || Math.max(Math.abs(upper), Math.abs(lower)) > limit * Math.abs(gap)) continue;
+      step[i * n + j] = upper / gap;
+      step[j * n + i] = -lower / gap;
     }
   }
   return step;
+}
+
+function longestRow(n: number, matrix: Float64Array): number {
+  let longest = 0;
+  for (let start = 0; start < matrix.length; start += n) {
+    let square = 0;
+    for (let index = start; index < start + n; index++) square += at(matrix, index) ** 2;
+    longest = Math.max(longest, square);
+  }
+  return Math.sqrt(longest);
 }
 
 /** data * scale is the matrix, scale a power of two, the largest |data| from 1 to 2. */

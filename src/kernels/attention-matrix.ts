@@ -27,6 +27,11 @@ export interface MatrixAttentionShape {
 
 /** A row's P may reach 2^15 in f16; its sum over a tile tells. */
 const largestSum = 2 ** 15;
+/**
+ * Exponents count from the maximum plus this, so that P starts at 2^-6 and the maximum may grow by about 2^21 before anything is scaled. f16 then resolves a weight to 2^-18 of the
+ * largest, which is as good as its 11 bits.
+ */
+const headroom = 6;
 
 interface Layout {
   readonly subgroups: number;
@@ -338,14 +343,14 @@ const quads = (chunks: number): string[] => Array.from({ length: chunks }, (_, c
 const laneSteps = (lanes: number): number[] => Array.from({ length: Math.log2(lanes) }, (_, i) => 2 ** i);
 const scaleOf = (problem: AttentionProblem): string => f32Literal(problem.scale * Math.LOG2E);
 
-/** Declares `top`, the row's largest score of this tile in the exponents' units. */
+/** Declares `top`, the row's largest score of this tile in the exponents' units, and the headroom above it. */
 function rowMaximum(problem: AttentionProblem, { chunks, lanes }: Layout): string {
   return `      let widest = ${quads(chunks).reduce((a, b) => `max(${a}, ${b})`)};
       var top = max(max(widest.x, widest.y), max(widest.z, widest.w));
 ${laneSteps(lanes)
   .map((step) => `      top = max(top, subgroupShuffleXor(top, ${step}u));`)
   .join('\n')}
-      top *= ${scaleOf(problem)};`;
+      top = top * ${scaleOf(problem)} + ${headroom}.0;`;
 }
 
 function exponentials(problem: AttentionProblem, { chunks }: Layout): string {

@@ -9,6 +9,7 @@ import type { Backend, BackendKind, Executable, Program, Region, RegionWrite, St
 import { TensorStore } from '../runtime/tensors.js';
 import type { DecoderConfig } from './decoder-config.js';
 import { type CacheType, decoderGraph, decoderNames } from './decoder-graph.js';
+import { promptRuns } from './prompt-runs.js';
 import { ropeTable } from './rope-table.js';
 
 export interface DecoderOptions {
@@ -281,9 +282,10 @@ export class Decoder {
 
   /** Sizes of the runs that take `tokens` tokens, in order. */
   #chunks(tokens: number): number[] {
-    const chunks: number[] = [];
-    for (let rest = tokens; rest > 0; rest -= chunks.at(-1) ?? rest) chunks.push(Math.min(rest, this.options.prefillChunk));
-    return chunks;
+    return promptRuns(
+      tokens,
+      this.#runs.map(({ rows }) => rows),
+    );
   }
 
   #runFor(rows: number, position = this.#position): Run {

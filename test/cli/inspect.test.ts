@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ggufValue, writeGguf } from '../../src/gguf.js';
 import { loadModel } from '../../src/llm.js';
-import { centella, outputOf } from '../support/cli.js';
+import { centella, centellaHere, outputOf } from '../support/cli.js';
 import { describeExternal, fixture, repositoryFile } from '../support/fixtures.js';
 
 const tales = repositoryFile('models/tales-7m.Q8_0.gguf');
@@ -113,6 +113,11 @@ describeExternal('centella inspect of malformed files', ['tools/bad_gguf.mjs'], 
   });
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
+  it.each([0, 1, 54, 57, 60])('file %i: a process ends as the command says', async (number) => {
+    const path = join(folder, readdirSync(folder).find((entry) => Number(entry.slice(0, 2)) === number) ?? '');
+    expect(await centella(['inspect', path])).toEqual(await centellaHere(['inspect', path]));
+  });
+
   it('are 61, of which 57 are refused', () => {
     expect(readdirSync(folder)).toHaveLength(61);
     expect(codes.size).toBe(57);
@@ -120,7 +125,7 @@ describeExternal('centella inspect of malformed files', ['tools/bad_gguf.mjs'], 
 
   it.each(Array.from({ length: 61 }, (_, number) => [number, codes.get(number) ?? 'loads'] as const))('file %i: %s', async (number, code) => {
     const name = readdirSync(folder).find((entry) => Number(entry.slice(0, 2)) === number) ?? '';
-    const { status, stdout, stderr } = await centella(['inspect', join(folder, name)]);
+    const { status, stdout, stderr } = await centellaHere(['inspect', join(folder, name)]);
     const verdict = { status, code: /\[(E_[A-Z0-9_]+)\]$/m.exec(stderr)?.[1] ?? 'loads', warns: stderr.startsWith('warning: '), shown: stdout !== '' };
     expect(verdict).toEqual({ status: code === 'loads' ? 0 : 1, code, warns: number === 54, shown: code === 'loads' });
   });

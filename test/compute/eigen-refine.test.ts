@@ -34,6 +34,21 @@ describe('the refinement of eigenvectors', () => {
     expect(after.equation).toBeLessThan(1e-6);
   });
 
+  it('does not take the noise in nearly equal eigenvalues for turns', async () => {
+    // Gaps from 1e-7 to 1e-3 of the largest eigenvalue, in turned axes.
+    const axes = (await symmetricEigen(new CpuBackend(), symmetricMatrix(n, random), n)).vectors;
+    const matrix = Float32Array.from({ length: n * n }, (_, index) => {
+      const [i, j] = [Math.min(Math.floor(index / n), index % n), Math.max(Math.floor(index / n), index % n)];
+      let sum = 0;
+      for (let k = 0; k < n; k++) sum += (axes[i * n + k] ?? 0) * (1 + 1e-7 * 2 ** (k * 1.1)) * (axes[j * n + k] ?? 0);
+      return sum;
+    });
+    const { before, after } = await refinedErrors(matrix);
+    expect(before.orthogonality).toBeGreaterThan(1e-6);
+    expect(after.orthogonality).toBeLessThan(1.5e-7);
+    expect(after.reconstruction).toBeLessThan(1e-6);
+  });
+
   it('restores orthogonality where eigenvalues are equal', async () => {
     const ones = new Float32Array(n * n).fill(1);
     const { before, after } = await refinedErrors(ones);

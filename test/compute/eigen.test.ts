@@ -85,8 +85,10 @@ describe('symmetricEigen on the CPU', () => {
   });
 
   it('holds for any symmetric matrix: orthonormal columns, A = V diag(values) V^T', async () => {
+    // Eigenvalues of subnormal numbers would be rounded to few digits.
+    const element = fc.float({ noNaN: true, min: -1000, max: 1000 }).map((x) => (Math.abs(x) < 1e-30 ? 0 : x));
     const matrices = fc.integer({ min: 1, max: 6 }).chain((n) =>
-      fc.array(fc.float({ noNaN: true, min: -1000, max: 1000 }), { minLength: n * n, maxLength: n * n }).map((elements) => ({
+      fc.array(element, { minLength: n * n, maxLength: n * n }).map((elements) => ({
         n,
         matrix: Float32Array.from(elements, (_, index) => elements[Math.min(index, (index % n) * n + Math.floor(index / n))] ?? 0),
       })),

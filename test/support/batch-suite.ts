@@ -159,6 +159,18 @@ export function batchSuite(name: string, open: () => Promise<Backend>): void {
       expect([...(await b.read(y))]).toEqual([1, 4, 2, 5, 3, 6]);
     });
 
+    test('slices, and materializes views of buffers', async () => {
+      const b = fresh();
+      const x = b.scale(b.upload(floats(1, 2, 3, 4, 5, 6)), 10);
+      const turned = b.materialize(TensorView.over(x, [2, 3]).transpose(0, 1));
+      const middle = b.slice(x, 2, 3);
+      await b.execute();
+      expect([...(await b.read(turned))]).toEqual([10, 40, 20, 50, 30, 60]);
+      expect([...(await b.read(middle))]).toEqual([30, 40, 50]);
+      expect(() => b.slice(x, 4, 3)).toThrow(ArgumentError);
+      expect(() => b.materialize(TensorView.over(x, [3, 3]))).toThrow(ArgumentError);
+    });
+
     test('misuse is a typed error at the call that made it', async () => {
       const b = fresh();
       const other = new GpuCommandBatch(backend);

@@ -1,6 +1,7 @@
-/** The built command, in processes of its own. */
+/** The built command in processes of its own, and the same command within the test's. */
 
 import { type ChildProcess, spawn } from 'node:child_process';
+import { runCommandLine } from '../../src/cli/program.js';
 import { repositoryFile } from './fixtures.js';
 
 export interface CliResult {
@@ -37,4 +38,30 @@ export async function outputOf(args: readonly string[], options: CliOptions = {}
   const { status, stdout, stderr } = await centella(args, options);
   if (status !== 0) throw new Error(`centella ${args.join(' ')} ended with status ${status}:\n${stderr}`);
   return stdout;
+}
+
+/** Runs a command that reads no input and writes no file, from the sources and without a process: for many small calls. */
+export async function centellaHere(args: readonly string[]): Promise<CliResult> {
+  let stdout = '';
+  let stderr = '';
+  const refused = (what: string) => (): never => {
+    throw new Error(`centellaHere has no ${what}: run the command in a process`);
+  };
+  const status = await runCommandLine({
+    args,
+    outputIsTty: false,
+    reportIsTty: false,
+    write: async (text) => {
+      stdout += text;
+    },
+    report: (text) => {
+      stderr += text;
+    },
+    readInput: refused('input'),
+    writeFile: refused('files'),
+    onInterrupt: () => undefined,
+    exit: refused('process to end'),
+    exitNow: refused('process to end'),
+  });
+  return { status, stdout, stderr };
 }

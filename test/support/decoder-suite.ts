@@ -17,8 +17,18 @@ import {
 /** Models in types that the fixtures have: each against an f64 run over the same dequantised weights. */
 const quantized = ['Q8_0', 'Q4_0', 'Q4_K_M', 'Q6_K'] as const;
 
+/** Models in F32 that are held to transformers: Llama of both pairings, and other architectures, made of the same operations. Default: all. */
+export interface DecoderModels {
+  readonly llamas?: readonly string[];
+  readonly families?: readonly string[];
+}
+
 /** What every backend must compute alike: the fixture models against transformers and against the f64 reference. */
-export function decoderSuite(name: string, open: () => Promise<Backend>): void {
+export function decoderSuite(
+  name: string,
+  open: () => Promise<Backend>,
+  { llamas = ['llama', 'llama3'], families = ['qwen2', 'qwen3'] }: DecoderModels = {},
+): void {
   describe(`decoder on ${name}`, () => {
     let backend: Backend;
     beforeAll(async () => {
@@ -31,11 +41,11 @@ export function decoderSuite(name: string, open: () => Promise<Backend>): void {
       backend.dispose();
     });
 
-    test.each(['llama', 'llama3'])('%s in F32 gives the probabilities and the greedy tokens of transformers', async (folder) => {
+    test.each(llamas)('%s in F32 gives the probabilities and the greedy tokens of transformers', async (folder) => {
       await agreesWithTransformers(backend, fixture(`gguf/${folder}.gguf`), await expectedOf(folder));
     });
 
-    for (const name of ['qwen2', 'qwen3']) {
+    for (const name of families) {
       describeExternal(name, [`fixtures/gguf/${name}.gguf`, `fixtures/hf/${name}/expected.safetensors`], (model, expected) => {
         test('in F32 gives the probabilities and the greedy tokens of transformers', async () => {
           await agreesWithTransformers(backend, model, await readExpected(expected));
@@ -58,8 +68,8 @@ export function decoderSuite(name: string, open: () => Promise<Backend>): void {
       ['f32', 1e-4],
       ['f16', 2e-3],
     ] as const)('one chunk, chunks of 7 and single tokens give the same logits with an %s cache', async (cacheType, tolerance) => {
-      const { ids } = await expectedOf('llama');
-      const model = await readModel(fixture('gguf/llama.gguf'));
+      const { ids } = await expectedOf('llama3');
+      const model = await readModel(fixture('gguf/llama3.gguf'));
       const decoder = await makeDecoder(backend, model, { cacheType });
       const sevens = await makeDecoder(backend, model, { cacheType, prefillChunk: 7 });
       try {

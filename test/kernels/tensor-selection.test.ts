@@ -1,0 +1,87 @@
+import { describe, expect, it } from 'vitest';
+import { baseCapabilities } from '../../src/core/capabilities.js';
+import { selectGemm, turnsFirst } from '../../src/kernels/gemm/rule.js';
+import type { GemmShape } from '../../src/kernels/gemm/shape.js';
+import { gemmTileBytes, gemmTileSize } from '../../src/kernels/gemm/tile.js';
+import { selectReducePass } from '../../src/kernels/reduce.js';
+import { selectSoftmax } from '../../src/kernels/softmax.js';
+import { mergeAxes, permutedAxes } from '../../src/kernels/strided-copy.js';
+
+const shape = (m: number, k: number, n: number): GemmShape => ({ m, n, k, transposeA: false, transposeB: false, alpha: 1 });
+const roomy = { ...baseCapabilities, limits: { ...baseCapabilities.limits, maxComputeWorkgroupStorageSize: 32_768 } };
+
+describe('the tile of a product', () => {
+  it.each([
+    [4096, [128, 128]],
+    [1024, [64, 64]],
+    [256, [32, 32]],
+  ])('of %i cubed is the largest that keeps a GPU busy', (size, tile) => {
+    const choice = selectGemm(shape(size, size, size), roomy);
+    expect(choice.kind === 'tile' && gemmTileSize(choice.tile)).toEqual(tile);
+  });
+
+  it('fits the guaranteed workgroup memory without its padding', () => {
+    const choice = selectGemm(shape(4096, 4096, 4096), baseCapabilities);
+    expect(choice.kind === 'tile' && [choice.tile.padded, gemmTileSize(choice.tile), gemmTileBytes(choice.tile)]).toEqual([false, [128, 128], 16_384]);
+  });
+
+  it('is short where the CPU compiles it', () => {
+    const choice = selectGemm(shape(4096, 4096, 4096), { ...roomy, software: true });
+    expect(choice.kind === 'tile' && choice.tile.schedule).toBe('short');
+  });
+
+  it('shares a long depth out where the tiles are few', () => {
+    const choice = selectGemm(shape(64, 100_000, 64), roomy);
+    expect(choice.splits).toBeGreaterThan(32);
+    expect(choice.kind === 'tile' && choice.splits * choice.tiles * choice.tile.depth).toBeGreaterThanOrEqual(100_000);
+  });
+
+  it('is none for a few lines', () => {
+    expect(selectGemm(shape(4, 4096, 4096), roomy).kind).toBe('skinny');
+    expect(selectGemm(shape(4096, 4096, 1), roomy).kind).toBe('skinny');
+  });
+
+  it('reads a large turned b from a copy', () => {
+    expect(turnsFirst({ ...shape(4096, 4096, 4096), transposeB: true }, roomy)).toBe(true);
+    expect(turnsFirst({ ...shape(64, 4096, 4096), transposeB: true }, roomy)).toBe(false);
+    expect(turnsFirst(shape(4096, 4096, 4096), roomy)).toBe(false);
+  });
+});
+
+describe('passes of a reduction', () => {
+  it.each([1, 4, 5, 255, 257, 4097, 100_000, 20_000_000, 300_000_000])('add at most sixteen elements in a row: %i', (count) => {
+    let passes = 0;
+    for (let left = count; left > 1 || passes === 0; passes++) {
+      const { team, chunks } = selectReducePass({ outer: 1, count: left, inner: 1 });
+      expect(Math.ceil(left / chunks / team) / 4).toBeLessThanOrEqual(17);
+      left = chunks;
+    }
+    expect(passes).toBeLessThanOrEqual(3);
+  });
+
+  it('cut columns into parts that fill a GPU', () => {
+    const { chunks, team } = selectReducePass({ outer: 1, count: 4096, inner: 64 });
+    expect([team, chunks]).toEqual([1, 256]);
+  });
+});
+
+describe('softmax', () => {
+  it.each([
+    [{ outer: 1, count: 1_000_000, inner: 1 }, 'chunks'],
+    [{ outer: 4096, count: 100_000, inner: 1 }, 'rows'],
+    [{ outer: 3, count: 500, inner: 1 }, 'rows'],
+    [{ outer: 3, count: 16, inner: 1 }, 'columns'],
+    [{ outer: 3, count: 100, inner: 7 }, 'columns'],
+    [{ outer: 1, count: 1000, inner: 4 }, 'transposed'],
+  ] as const)('of %o goes by %s', (lines, kind) => {
+    expect(selectSoftmax(lines).kind).toBe(kind);
+  });
+});
+
+it('merges the axes of a copy that are walked as one', () => {
+  expect(mergeAxes(permutedAxes([2, 3, 4, 5], [0, 1, 2, 3]))).toEqual([{ size: 120, stride: 1 }]);
+  expect(mergeAxes(permutedAxes([2, 3, 4, 5], [2, 3, 0, 1]))).toEqual([
+    { size: 20, stride: 1 },
+    { size: 6, stride: 20 },
+  ]);
+});
