@@ -2,7 +2,9 @@
 
 import type { GpuCapabilities } from '../core/capabilities.js';
 import { selectDecode, selectPrefill } from '../kernels/attention.js';
+import { selectMatrixAttention } from '../kernels/attention-matrix.js';
 import { selectLinear } from '../kernels/linear.js';
+import { selectMatrix } from '../kernels/matrix/linear.js';
 import { selectNorm } from '../kernels/norm.js';
 
 export interface KernelChoice {
@@ -22,6 +24,9 @@ const linearShapes = [
   { rows: 512, outputs: 4096 },
 ] as const;
 
+/** Columns of those weights. */
+const linearDepth = 4096;
+
 /** Grouped-query attention with 32 heads on 8. */
 const attentionShapes = [
   { rows: 1, width: 64, capacity: 512 },
@@ -35,14 +40,19 @@ const normWidths = [512, 4096] as const;
 
 export function kernelChoices(capabilities: GpuCapabilities): readonly KernelChoice[] {
   const linear = linearShapes.map(({ rows, outputs }): KernelChoice => {
+    const problem = `linear, ${rows} x ${outputs}`;
+    const matrix = selectMatrix({ rows, outputs, depth: linearDepth }, capabilities);
+    if (matrix !== undefined) return { problem, variant: 'f16 matrices', reason: `${matrix.reason}; f32 weights keep f32 tiles` };
     const choice = selectLinear({ rows, outputs }, capabilities);
     const variant = choice.family === 'matvec' ? `matvec by ${choice.shape.team}` : `matmul ${choice.tile.schedule}`;
-    return { problem: `linear, ${rows} x ${outputs}`, variant, reason: choice.reason };
+    return { problem, variant, reason: choice.reason };
   });
   const attention = attentionShapes.map(({ rows, width, capacity }): KernelChoice => {
     const problem = { rows, heads: 32, kvHeads: 8, width, capacity, keys: 'f32', values: 'f32', scale: 1 / Math.sqrt(width) } as const;
-    const { reason } = rows === 1 ? selectDecode(problem, capabilities) : selectPrefill(problem, capabilities);
-    return { problem: `attention, ${rows} x ${width} over ${capacity}`, variant: rows === 1 ? 'decode' : 'prefill', reason };
+    const matrix = rows === 1 ? undefined : selectMatrixAttention(problem, capabilities);
+    const { reason } = matrix ?? (rows === 1 ? selectDecode(problem, capabilities) : selectPrefill(problem, capabilities));
+    const variant = matrix === undefined ? (rows === 1 ? 'decode' : 'prefill') : 'f16 matrices';
+    return { problem: `attention, ${rows} x ${width} over ${capacity}`, variant, reason };
   });
   const norms = normWidths.map((width): KernelChoice => ({ problem: `norm, ${width}`, variant: 'rms_norm', reason: selectNorm(width, capabilities).reason }));
   return [...linear, ...attention, ...norms];
