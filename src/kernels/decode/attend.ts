@@ -195,8 +195,10 @@ function attendText(
   const layout = layoutOf(problem, shape);
   const { keyLanes, valueLanes, columns, valueRows } = layout;
   const ratio = heads / kvHeads;
+  const inBounds = (token: string, count: number): string => (count > capacity ? `min(${token}, ${capacity - 1}u)` : token);
+  const valueToken = (i: number): string => `${i * layout.valueStep}u + subgroup * ${valueRows}u + lane / ${valueLanes}u`;
   const values = lines(layout.rounds, (i) => {
-    const token = `min(${i * layout.valueStep}u + subgroup * ${valueRows}u + lane / ${valueLanes}u, newest)`;
+    const token = inBounds(valueToken(i), (i + 1) * layout.valueStep);
     return `  let v${i} = values[(kv * ${capacity}u + ${token}) * ${keyLanes}u + slice * ${valueLanes}u + lane % ${valueLanes}u];\n`;
   });
   const output = scatterSums(
@@ -212,9 +214,12 @@ function attendText(
   const rounds = lines(
     layout.rounds,
     (i) => `  {
-    let p = exp2(score[${i * layout.valueStep}u + subgroup * ${valueRows}u + lane / ${valueLanes}u] - most);
+    let token = ${valueToken(i)};
+    let p = exp2(score[token] - most);
     total += p;
-    ${unpackHalves('w', `v${i}`)}
+    // What lies beyond the position is no number to multiply with, not even with nought.
+    let words = select(vec4<u32>(0u), v${i}, token < position);
+    ${unpackHalves('w', 'words')}
     o0 = fma(vec4<f32>(p), w0, o0);
     o1 = fma(vec4<f32>(p), w1, o1);
   }
@@ -232,9 +237,9 @@ ${mainHead(groups, threads, '@builtin(subgroup_invocation_id) lane: u32')}  let 
   let sub = lane % ${keyLanes}u;
   let row = lane / ${keyLanes}u;
   let position = state[${stateWord.position}];
-  // The newest row of the cache; of an empty one it is never used.
-  let newest = max(position, 1u) - 1u;
-${keyLoads(problem, shape, layout, '0u')}${values}${anglesText(problem)}${turnedText(problem, 'q', `head * ${width / 4}u`, (i) => `queryGain[sub * 2u + ${i}u]`)}  q0 *= ${f32Literal(problem.scale * Math.LOG2E)};
+${keyLoads(problem, shape, layout, '0u')}${values}  let column = slice * ${columns}u + local % ${columns}u;
+  let quad = raw[(${heads + kvHeads}u + kv) * ${width / 4}u + column / 4u];
+${anglesText(problem)}${turnedText(problem, 'q', `head * ${width / 4}u`, (i) => `queryGain[sub * 2u + ${i}u]`)}  q0 *= ${f32Literal(problem.scale * Math.LOG2E)};
   q1 *= ${f32Literal(problem.scale * Math.LOG2E)};
 ${turnedText(problem, 'k', `(${heads}u + kv) * ${width / 4}u`, (i) => `keyGain[sub * 2u + ${i}u]`)}  let newKey = ${packHalves('k')};
   ${unpackHalves('r', 'newKey')}
@@ -255,9 +260,7 @@ ${rounds}${output.text}${store}  let whole = subgroupAdd(total) * ${f32Literal(1
   if (lane == 0u) { totals[subgroup] = whole; }
   workgroupBarrier();
   let ownWeight = exp2(ownScore - most);
-  let column = slice * ${columns}u + local % ${columns}u;
   if (local < ${columns}u) {
-    let quad = raw[(${heads + kvHeads}u + kv) * ${width / 4}u + column / 4u];
     let pair = select(quad.xy, quad.zw, (column & 2u) != 0u);
     let own = unpack2x16float(pack2x16float(vec2<f32>(select(pair.x, pair.y, (column & 1u) != 0u), 0.0))).x;
     let sum = ${range(subgroups)
@@ -266,8 +269,7 @@ ${rounds}${output.text}${store}  let whole = subgroupAdd(total) * ${f32Literal(1
     let weight = ${range(subgroups)
       .map((i) => `totals[${i}]`)
       .join(' + ')};
-    // What lies in the cache of an empty context is no number to multiply with.
-    let value = select((sum + ownWeight * own) / (weight + ownWeight), own, position == 0u);
+    let value = (sum + ownWeight * own) / (weight + ownWeight);
     result[local] = value;
 ${outputs.plain ? `    y[head * ${width}u + column] = value;\n` : ''}  }
 ${
@@ -282,9 +284,12 @@ ${
 `;
 }
 
+/** Rows that no state bounds, so that no load waits for the state: those beyond the position are masked. */
 function keyLoads({ capacity }: AttendProblem, { unroll }: AttendShape, layout: AttendLayout, step: string): string {
+  const beyond = layout.keySteps * layout.keyStep > capacity;
   return lines(unroll, (u) => {
-    const token = `min(${step} * ${layout.keyStep}u + subgroup * ${layout.keyRows * unroll}u + ${u * layout.keyRows}u + row, newest)`;
+    const index = `${step} * ${layout.keyStep}u + subgroup * ${layout.keyRows * unroll}u + ${u * layout.keyRows}u + row`;
+    const token = beyond ? `min(${index}, ${capacity - 1}u)` : index;
     const load = `keys[(kv * ${capacity}u + ${token}) * ${layout.keyLanes}u + sub]`;
     return step === '0u' ? `  var key${u} = ${load};\n` : `    key${u} = ${load};\n`;
   });

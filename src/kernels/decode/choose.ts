@@ -3,7 +3,7 @@
 import type { GpuKernel } from '../../core/kernel.js';
 import { stateWord } from '../../ops/state.js';
 import { contest, merge } from '../argmax.js';
-import { declareBindings, defineKernel, mainHead, type SubgroupRange } from '../template.js';
+import { declareBindings, defineKernel, mainHead, repeat, type SubgroupRange } from '../template.js';
 
 export const bestForm = 'best';
 const threads = 256;
@@ -23,10 +23,7 @@ export function chooseKernel(pairs: number, subgroups: SubgroupRange | undefined
       ['pairs', 'vec2<u32>', 'read'],
     ])}${duel.declarations}${mainHead(1, threads, duel.builtins)}  var best = 0u;
   var at = 0xffffffffu;
-  for (var i = 0u; i < ${Math.ceil(pairs / threads)}u; i++) {
-    let pair = pairs[min(i * ${threads}u + local, ${pairs - 1}u)];
-${merge('pair.x', 'pair.y')}  }
-${duel.body}  if (local == 0u) {
+${rounds(pairs)}${duel.body}  if (local == 0u) {
     state[${stateWord.position}] += state[${stateWord.rows}];
     state[${stateWord.rows}] = 1u;
     state[${stateWord.token}] = at;
@@ -36,4 +33,17 @@ ${duel.body}  if (local == 0u) {
 }
 `,
   });
+}
+
+/** Loads of a round that are on their way together. */
+const ahead = 8;
+
+/** The thread's best pair, several loads at a time. */
+function rounds(pairs: number): string {
+  const each = Math.ceil(pairs / threads);
+  const together = Math.min(ahead, each);
+  const load = (u: number): string => `    let pair${u} = pairs[min((i * ${together}u + ${u}u) * ${threads}u + local, ${pairs - 1}u)];\n`;
+  return `  for (var i = 0u; i < ${Math.ceil(each / together)}u; i++) {
+${repeat(together, load, '')}${repeat(together, (u) => merge(`pair${u}.x`, `pair${u}.y`), '')}  }
+`;
 }
