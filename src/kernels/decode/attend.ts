@@ -195,6 +195,7 @@ function attendText(
   const layout = layoutOf(problem, shape);
   const { keyLanes, valueLanes, columns, valueRows } = layout;
   const ratio = heads / kvHeads;
+  // Loaded when the keys' registers are free again: before them they cost 1 to 2 us of occupancy.
   const inBounds = (token: string, count: number): string => (count > capacity ? `min(${token}, ${capacity - 1}u)` : token);
   const valueToken = (i: number): string => `${i * layout.valueStep}u + subgroup * ${valueRows}u + lane / ${valueLanes}u`;
   const values = lines(layout.rounds, (i) => {
@@ -237,7 +238,7 @@ ${mainHead(groups, threads, '@builtin(subgroup_invocation_id) lane: u32')}  let 
   let sub = lane % ${keyLanes}u;
   let row = lane / ${keyLanes}u;
   let position = state[${stateWord.position}];
-${keyLoads(problem, shape, layout, '0u')}${values}  let column = slice * ${columns}u + local % ${columns}u;
+${keyLoads(problem, shape, layout, '0u')}  let column = slice * ${columns}u + local % ${columns}u;
   let quad = raw[(${heads + kvHeads}u + kv) * ${width / 4}u + column / 4u];
 ${anglesText(problem)}${turnedText(problem, 'q', `head * ${width / 4}u`, (i) => `queryGain[sub * 2u + ${i}u]`)}  q0 *= ${f32Literal(problem.scale * Math.LOG2E)};
   q1 *= ${f32Literal(problem.scale * Math.LOG2E)};
@@ -247,7 +248,7 @@ ${turnedText(problem, 'k', `(${heads}u + kv) * ${width / 4}u`, (i) => `keyGain[s
 ${range(Math.log2(keyLanes))
   .map((i) => `  ownScore += subgroupShuffleXor(ownScore, ${2 ** i}u);\n`)
   .join('')}${writeText(problem)}  var best = ownScore;
-${scoresText(problem, shape, layout)}  let top = subgroupMax(best);
+${scoresText(problem, shape, layout)}${values}  let top = subgroupMax(best);
   if (lane == 0u) { tops[subgroup] = top; }
   workgroupBarrier();
   let most = ${range(subgroups)
