@@ -1,6 +1,15 @@
+import type { DType } from '../core/dtype.js';
+import { decodeRounding } from '../ops/activation-rounding.js';
 import type { OpCase } from '../ops/case.js';
 import { dequantize } from '../quant/index.js';
 import { blockFormats, isPackedType } from './formats.js';
+
+/** What 16-bit activations may add to the error of each output of a case: of a product with packed weights, or of a fused operation that holds one. */
+export function caseRounding(opCase: OpCase): Float64Array | undefined {
+  const rounding = (dtype: DType): { unit: number; levels: number } | undefined =>
+    isPackedType(dtype) ? { unit: blockFormats[dtype].unit, levels: 32_767 } : undefined;
+  return activationRounding(opCase) ?? decodeRounding(opCase, rounding);
+}
 
 /** Standard deviations that are accepted: beyond any that a few million outputs show. */
 const deviations = 6;

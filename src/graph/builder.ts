@@ -72,10 +72,11 @@ export class GraphBuilder {
     return this.add('gatherRows', {}, [table, ids], name);
   }
 
-  /** x wᵀ; see the definition for the shapes. */
-  linear(x: NodeId, w: NodeId, extra: { bias?: NodeId; residual?: NodeId } = {}, name = 'linear'): NodeId {
+  /** x wᵀ; see the definition for the shapes. With `rounded`, x may be rounded to f16 or 8-bit integers where that is faster. */
+  linear(x: NodeId, w: NodeId, extra: { bias?: NodeId; residual?: NodeId; rounded?: true } = {}, name = 'linear'): NodeId {
     const inputs = [x, w, ...(extra.bias === undefined ? [] : [extra.bias]), ...(extra.residual === undefined ? [] : [extra.residual])];
-    return this.add('linear', { bias: extra.bias !== undefined, residual: extra.residual !== undefined }, inputs, name);
+    const rounded = extra.rounded === true ? { rounded: true as const } : {};
+    return this.add('linear', { bias: extra.bias !== undefined, residual: extra.residual !== undefined, ...rounded }, inputs, name);
   }
 
   rmsNorm(x: NodeId, gain: NodeId, eps: number, name = 'rmsNorm'): NodeId {

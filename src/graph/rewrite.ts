@@ -70,7 +70,7 @@ const biasRule: Rule = {
       if (linear.params.bias || linear.params.residual) return 'the product has a bias or a residual already';
       const reason = keeps(product, uses);
       if (reason !== undefined) return reason;
-      return { op: 'linear', params: { bias: true, residual: false }, inputs: [...linear.inputs, bias] };
+      return { op: 'linear', params: { ...linear.params, bias: true }, inputs: [...linear.inputs, bias] };
     }
     return undefined;
   },
@@ -86,7 +86,7 @@ const residualRule: Rule = {
       const linear = nodes[product];
       if (linear?.op !== 'linear' || !sameShape(linear.type.shape, nodes[residual]?.type.shape ?? [])) continue;
       const reason = linear.params.residual ? 'the product has a residual already' : keeps(product, uses);
-      if (reason === undefined) return { op: 'linear', params: { bias: linear.params.bias, residual: true }, inputs: [...linear.inputs, residual] };
+      if (reason === undefined) return { op: 'linear', params: { ...linear.params, residual: true }, inputs: [...linear.inputs, residual] };
       blocked = reason;
     }
     return blocked;

@@ -111,7 +111,7 @@ export function linearRule(capabilities: GpuCapabilities, { leastMatrixRows }: {
 function matrixChoice(node: LoweringNode<'linear'>, capabilities: GpuCapabilities, leastRows?: number): MatrixChoice | undefined {
   const [x, w] = [node.inputs[0], node.inputs[1]];
   const [rows = 0, depth = 0] = x?.type.shape ?? [];
-  if (w === undefined || w.type.dtype === 'f32') return undefined;
+  if (node.params.rounded !== true || w === undefined || w.type.dtype === 'f32') return undefined;
   return selectMatrix({ rows, outputs: w.type.shape[0] ?? 0, depth }, capabilities, leastRows);
 }
 

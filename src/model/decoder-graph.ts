@@ -51,7 +51,7 @@ export function decoderGraph(config: DecoderConfig, weights: ReadonlyMap<string,
   const wanted = options.logits === 'next' ? g.add('lastRow', {}, [x, session], 'last_row') : x;
   const normed = g.rmsNorm(wanted, weight(tensorNames.outputNorm), config.eps, 'output_norm');
   const head = weights.has(tensorNames.output) ? weight(tensorNames.output) : embedding;
-  const logits = g.linear(normed, head, {}, 'output');
+  const logits = g.linear(normed, head, { rounded: true }, 'output');
   g.output(decoderNames.logits, logits);
   if (options.logits === 'next') g.add('advance', {}, [session, g.add('argmax', {}, [logits], 'argmax')], 'advance');
   return g.build();
@@ -101,14 +101,14 @@ function attentionPart(block: Block, x: NodeId): NodeId {
   const values = g.cacheWrite(g.state(decoderNames.values(layer), cache), v, session, `blk.${layer}.values_write`);
   const mixed = g.attention(q, keys, values, session, 1 / Math.sqrt(headWidth), `blk.${layer}.attention`);
   const flat = g.reshape(mixed, [options.rows, heads * headWidth], `blk.${layer}.attention_rows`);
-  return g.linear(flat, block.weight('attn_output.weight'), {}, `blk.${layer}.attn_output`);
+  return g.linear(flat, block.weight('attn_output.weight'), { rounded: true }, `blk.${layer}.attn_output`);
 }
 
 /** A projection with its bias, by heads: f32 [T, heads, headWidth]. */
 function project(block: Block, x: NodeId, part: string, heads: number): NodeId {
   const { g, config, options, layer } = block;
   const bias = config.qkvBias ? { bias: block.weight(`${part}.bias`) } : {};
-  const y = g.linear(x, block.weight(`${part}.weight`), bias, `blk.${layer}.${part}`);
+  const y = g.linear(x, block.weight(`${part}.weight`), { ...bias, rounded: true }, `blk.${layer}.${part}`);
   return g.reshape(y, [options.rows, heads, config.headWidth], `blk.${layer}.${part}_heads`);
 }
 
@@ -122,10 +122,10 @@ function rotate(block: Block, x: NodeId, part: string): NodeId {
 function feedForwardPart(block: Block, x: NodeId): NodeId {
   const { g, config, layer } = block;
   const normed = g.rmsNorm(x, block.weight('ffn_norm.weight'), config.eps, `blk.${layer}.ffn_norm`);
-  const gate = g.linear(normed, block.weight('ffn_gate.weight'), {}, `blk.${layer}.ffn_gate`);
-  const up = g.linear(normed, block.weight('ffn_up.weight'), {}, `blk.${layer}.ffn_up`);
+  const gate = g.linear(normed, block.weight('ffn_gate.weight'), { rounded: true }, `blk.${layer}.ffn_gate`);
+  const up = g.linear(normed, block.weight('ffn_up.weight'), { rounded: true }, `blk.${layer}.ffn_up`);
   const activated = g.binary('mul', g.unary('silu', gate, {}, `blk.${layer}.ffn_silu`), up, `blk.${layer}.ffn_gated`);
-  return g.linear(activated, block.weight('ffn_down.weight'), {}, `blk.${layer}.ffn_down`);
+  return g.linear(activated, block.weight('ffn_down.weight'), { rounded: true }, `blk.${layer}.ffn_down`);
 }
 
 /** Each weight becomes one leaf, however often it is read. */

@@ -66,7 +66,10 @@ export interface OpParams {
 
   gatherRows: Record<never, never>;
   lastRow: Record<never, never>;
-  linear: { readonly bias: boolean; readonly residual: boolean };
+  /**
+   * `rounded`: the caller takes x rounded to f16 or to 8-bit integers where that is faster, as models do. Otherwise x is used in f32.
+   */
+  linear: { readonly bias: boolean; readonly residual: boolean; readonly rounded?: true };
   rmsNorm: { readonly eps: number };
   rope: { readonly pairing: RopePairing };
   cacheWrite: Record<never, never>;

@@ -1,7 +1,8 @@
 /** Files with positional reads, for server runtimes. */
 
 import { ArgumentError, CentellaError, DisposedError } from '../core/errors.js';
-import { detectRuntime, nodeModule } from './runtime.js';
+import { nodeModule } from './node-module.js';
+import { detectRuntime } from './runtime.js';
 
 export interface RandomAccessFile {
   /** The path as given. */

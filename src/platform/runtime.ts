@@ -1,5 +1,7 @@
 /** Where this code runs. Everything is looked up when asked, never at import. */
 
+import { nodeModule } from './node-module.js';
+
 export type RuntimeName = 'node' | 'deno' | 'bun' | 'browser' | 'unknown';
 
 /** `page`: a browser window; `main`: the first thread of a server runtime; `worker`: any other thread. */
@@ -56,23 +58,6 @@ function scopeOf(name: RuntimeName, host: HostGlobals): RuntimeScope {
   if (name === 'deno') return host.WorkerGlobalScope === undefined ? 'main' : 'worker';
   const threads = nodeModule('node:worker_threads');
   return threads.isMainThread ? 'main' : 'worker';
-}
-
-interface NodeModules {
-  readonly 'node:fs': typeof import('node:fs');
-  readonly 'node:fs/promises': typeof import('node:fs/promises');
-  readonly 'node:worker_threads': typeof import('node:worker_threads');
-  readonly 'node:os': typeof import('node:os');
-  readonly 'node:path': typeof import('node:path');
-  readonly 'node:url': typeof import('node:url');
-}
-
-/**
- * A built-in module of Node (also in Deno and Bun). It goes through `process.getBuiltinModule` and not through `import`, so that bundlers for browsers have
- * nothing to resolve. Only for code that has already found itself in a server runtime.
- */
-export function nodeModule<Name extends keyof NodeModules>(name: Name): NodeModules[Name] {
-  return process.getBuiltinModule(name) as NodeModules[Name];
 }
 
 /** An environment variable, undefined where it is not set or where there is no environment (browsers). */

@@ -1,7 +1,7 @@
 /** The process as a command sees it: arguments, streams, Ctrl-C and the end. Server runtimes only; nothing is touched until `openTerminal` is called. */
 
 import { CentellaError } from '../core/errors.js';
-import { nodeModule } from './runtime.js';
+import { nodeModule } from './node-module.js';
 
 export interface Terminal {
   /** Arguments after the script's own name. */

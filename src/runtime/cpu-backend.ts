@@ -1,13 +1,11 @@
 import { ArgumentError, DeviceError, DisposedError } from '../core/errors.js';
 import type { MemoryClass, MemoryLedger } from '../core/memory.js';
 import { CpuDevice, type CpuExecutable } from '../cpu/executor.js';
-import { blockFormats, isPackedType } from '../cpu/formats.js';
 import type { CpuKernel } from '../cpu/kernel.js';
 import type { CpuAllocation } from '../cpu/memory.js';
-import { activationRounding } from '../cpu/rounding.js';
+import { caseRounding } from '../cpu/rounding.js';
 import { cpuTarget } from '../cpu/target.js';
 import type { Graph } from '../graph/graph.js';
-import { decodeRounding } from '../ops/activation-rounding.js';
 import type { OpCase } from '../ops/case.js';
 import type { Target, WeightStore } from '../ops/target.js';
 import { planGraph } from '../plan/plan.js';
@@ -118,9 +116,7 @@ export class CpuBackend implements Backend {
   }
 
   caseRounding(opCase: OpCase): Float64Array | undefined {
-    return (
-      activationRounding(opCase) ?? decodeRounding(opCase, (dtype) => (isPackedType(dtype) ? { unit: blockFormats[dtype].unit, levels: 32_767 } : undefined))
-    );
+    return caseRounding(opCase);
   }
 
   dispose(): void {

@@ -62,7 +62,8 @@ export class TensorStore {
   adopt(name: string, type: TensorType, storage: Storage): StoredTensor {
     if (this.#tensors.has(name)) throw new ArgumentError('name', `there is a tensor "${name}" already`);
     const wanted = roundUp(byteLengthOfType(type), 4);
-    if (storage.byteLength < wanted) throw new ArgumentError('storage', `"${name}" is ${formatType(type)} and takes ${wanted} bytes, "${storage.label}" has ${storage.byteLength}`);
+    if (storage.byteLength < wanted)
+      throw new ArgumentError('storage', `"${name}" is ${formatType(type)} and takes ${wanted} bytes, "${storage.label}" has ${storage.byteLength}`);
     const tensor: StoredTensor = { name, type, shards: [{ start: 0, rows: type.shape[0] ?? 1, storage }], byteLength: storage.byteLength };
     this.#tensors.set(name, tensor);
     return tensor;

@@ -149,15 +149,13 @@ describe('arguments of tiled reductions', () => {
 });
 
 describe('properties', () => {
-  const matrix = fc
-    .tuple(fc.integer({ min: 1, max: 40 }), fc.integer({ min: 1, max: 40 }))
-    .chain(([width, height]) =>
-      fc.record({
-        width: fc.constant(width),
-        height: fc.constant(height),
-        data: fc.float32Array({ minLength: width * height, maxLength: width * height, noNaN: true, noDefaultInfinity: true, min: -1000, max: 1000 }),
-      }),
-    );
+  const matrix = fc.tuple(fc.integer({ min: 1, max: 40 }), fc.integer({ min: 1, max: 40 })).chain(([width, height]) =>
+    fc.record({
+      width: fc.constant(width),
+      height: fc.constant(height),
+      data: fc.float32Array({ minLength: width * height, maxLength: width * height, noNaN: true, noDefaultInfinity: true, min: -1000, max: 1000 }),
+    }),
+  );
 
   it('maxima and minima are exact, sums within their rounding', () => {
     fc.assert(

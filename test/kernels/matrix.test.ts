@@ -97,8 +97,8 @@ describe('matrices are chosen', () => {
 function productSteps(dtype: 'f32' | 'f16' | 'q4_0', rows: number, outputs: number, depth: number) {
   const g = new GraphBuilder();
   const x = g.input('x', { dtype: 'f32', shape: [rows, depth] });
-  g.output('y', g.linear(x, g.param('w', { dtype, shape: [outputs, depth] }), {}, 'y'));
-  g.output('z', g.linear(x, g.param('v', { dtype, shape: [outputs, depth] }), {}, 'z'));
+  g.output('y', g.linear(x, g.param('w', { dtype, shape: [outputs, depth] }), { rounded: true }, 'y'));
+  g.output('z', g.linear(x, g.param('v', { dtype, shape: [outputs, depth] }), { rounded: true }, 'z'));
   return planGraph(g.build(), gpuTarget(matrices)).steps;
 }
 

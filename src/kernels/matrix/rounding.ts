@@ -14,14 +14,20 @@ const halfStep = 2 ** -11;
  * - attention: values and weights err by half a step each, and a score by what its products do, which its weight then has as a factor: all of it times the largest value.
  */
 export function matrixRounding(opCase: OpCase, capabilities: GpuCapabilities, leastRows?: number): Float64Array | undefined {
-  if (opCase.op === 'linear') return linearRounding(opCase, capabilities, leastRows);
+  if (opCase.op === 'linear') return linearRounding(opCase as OpCase<'linear'>, capabilities, leastRows);
   return opCase.op === 'attention' ? attentionRounding(opCase as OpCase<'attention'>, capabilities, leastRows) : undefined;
 }
 
-function linearRounding({ inputs: [x, w] }: OpCase, capabilities: GpuCapabilities, leastRows?: number): Float64Array | undefined {
+function linearRounding({ inputs: [x, w], params }: OpCase<'linear'>, capabilities: GpuCapabilities, leastRows?: number): Float64Array | undefined {
   const [outputs = 0, depth = 0] = w?.type.shape ?? [];
   const [rows = 0] = x?.type.shape ?? [];
-  if (x === undefined || w === undefined || w.type.dtype === 'f32' || selectMatrix({ rows, outputs, depth }, capabilities, leastRows) === undefined)
+  if (
+    params.rounded !== true ||
+    x === undefined ||
+    w === undefined ||
+    w.type.dtype === 'f32' ||
+    selectMatrix({ rows, outputs, depth }, capabilities, leastRows) === undefined
+  )
     return undefined;
   const [values, weights] = [decodeBytes(x.type, x.bytes), decodeBytes(w.type, w.bytes)];
   return Float64Array.from({ length: rows * outputs }, (_, i) => {

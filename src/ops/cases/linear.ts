@@ -10,6 +10,8 @@ interface LinearCase {
   readonly bias?: boolean;
   readonly residual?: boolean;
   readonly halves?: HalfKind;
+  /** x may be rounded: f16 matrices and 8-bit integers are tried where the device has them. */
+  readonly rounded?: true;
 }
 
 /**
@@ -18,13 +20,19 @@ interface LinearCase {
  */
 const tolerance = (k: number): number => 1e-6 * Math.sqrt(Math.max(1, k / 16));
 
-function linearCase({ dtype, t, k, n, bias = false, residual = false, halves }: LinearCase, seed: number): OpCase<'linear'> {
+function linearCase({ dtype, t, k, n, bias = false, residual = false, halves, rounded }: LinearCase, seed: number): OpCase<'linear'> {
   const random = seededRandom(seed);
   const inputs: CaseInput[] = [floatInput('input', [t, k], random), randomWeight(dtype, n, k, random, halves)];
   if (bias) inputs.push(floatInput('param', [n], random));
   if (residual) inputs.push(floatInput('input', [t, n], random));
-  const extras = `${bias ? ' bias' : ''}${residual ? ' residual' : ''}${halves === 'subnormal' ? ' subnormal' : ''}`;
-  return { name: `linear ${dtype} T${t} K${k} N${n}${extras}`, op: 'linear', params: { bias, residual }, inputs, tolerance: { relativeToMax: tolerance(k) } };
+  const extras = `${bias ? ' bias' : ''}${residual ? ' residual' : ''}${halves === 'subnormal' ? ' subnormal' : ''}${rounded ? ' rounded' : ''}`;
+  return {
+    name: `linear ${dtype} T${t} K${k} N${n}${extras}`,
+    op: 'linear',
+    params: { bias, residual, ...(rounded ? { rounded } : {}) },
+    inputs,
+    tolerance: { relativeToMax: tolerance(k) },
+  };
 }
 
 const outputCounts = [1, 63, 64, 65, 200] as const;
@@ -67,17 +75,17 @@ export function linearCases(): readonly OpCase<'linear'>[] {
     { dtype: 'q4_k', t: 1, k: 256, n: 40, halves: 'subnormal' },
     { dtype: 'q6_k', t: 20, k: 256, n: 40, halves: 'subnormal' },
     // Enough rows for tiles on matrices: whole ones and edges in both directions, rows of x that are no multiple of 16, depths that are padded.
-    { dtype: 'f16', t: 128, k: 64, n: 128 },
-    { dtype: 'f16', t: 130, k: 100, n: 257, residual: true },
-    { dtype: 'bf16', t: 64, k: 72, n: 64, bias: true },
-    { dtype: 'q8_0', t: 192, k: 96, n: 192, residual: true },
-    { dtype: 'q4_0', t: 77, k: 160, n: 140, bias: true, residual: true },
-    { dtype: 'q5_0', t: 65, k: 64, n: 66 },
-    { dtype: 'q4_k', t: 128, k: 256, n: 256, residual: true },
-    { dtype: 'q5_k', t: 100, k: 256, n: 130, bias: true },
-    { dtype: 'q6_k', t: 200, k: 256, n: 68 },
-    { dtype: 'q8_0', t: 64, k: 1024, n: 64, residual: true },
-    { dtype: 'q4_0', t: 40, k: 2048, n: 36, bias: true },
+    { dtype: 'f16', t: 128, k: 64, n: 128, rounded: true },
+    { dtype: 'f16', t: 130, k: 100, n: 257, residual: true, rounded: true },
+    { dtype: 'bf16', t: 64, k: 72, n: 64, bias: true, rounded: true },
+    { dtype: 'q8_0', t: 192, k: 96, n: 192, residual: true, rounded: true },
+    { dtype: 'q4_0', t: 77, k: 160, n: 140, bias: true, residual: true, rounded: true },
+    { dtype: 'q5_0', t: 65, k: 64, n: 66, rounded: true },
+    { dtype: 'q4_k', t: 128, k: 256, n: 256, residual: true, rounded: true },
+    { dtype: 'q5_k', t: 100, k: 256, n: 130, bias: true, rounded: true },
+    { dtype: 'q6_k', t: 200, k: 256, n: 68, rounded: true },
+    { dtype: 'q8_0', t: 64, k: 1024, n: 64, residual: true, rounded: true },
+    { dtype: 'q4_0', t: 40, k: 2048, n: 36, bias: true, rounded: true },
   ];
   return cases.map((entry, i) => linearCase(entry, 1000 + i));
 }

@@ -4,7 +4,7 @@ import { byteLengthOfType, elementCount } from '../../../src/core/tensor.js';
 import type { CpuDevice, CpuExecutable } from '../../../src/cpu/executor.js';
 import type { CpuKernel } from '../../../src/cpu/kernel.js';
 import type { CpuAllocation } from '../../../src/cpu/memory.js';
-import { activationRounding } from '../../../src/cpu/rounding.js';
+import { caseRounding } from '../../../src/cpu/rounding.js';
 import { cpuTarget } from '../../../src/cpu/target.js';
 import { GraphBuilder } from '../../../src/graph/builder.js';
 import { evaluate } from '../../../src/graph/evaluate.js';
@@ -117,7 +117,7 @@ export async function runCase(device: CpuDevice, opCase: OpCase): Promise<CaseOu
 
 function compare(wanted: Float64Array, got: Float64Array, opCase: OpCase): CaseOutcome {
   const { tolerance } = opCase;
-  const rounding = activationRounding(opCase);
+  const rounding = caseRounding(opCase);
   const largest = wanted.reduce((max, value) => (Number.isFinite(value) ? Math.max(max, Math.abs(value)) : max), 0);
   let outcome: CaseOutcome = { worst: 0, where: '' };
   wanted.forEach((want, i) => {
