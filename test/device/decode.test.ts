@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { GpuDevice } from '../../src/gpu/device.js';
+import { packsActivations } from '../../src/kernels/decode/activations.js';
 import { attendTokenCases, chooseNextCases, gatedProductCases, qkvCases, tokenLinearCases } from '../../src/ops/cases/decode.js';
 import { checkCase } from '../../src/runtime/check.js';
 import { WebGpuBackend } from '../../src/runtime/webgpu-backend.js';
@@ -48,9 +49,10 @@ test('a fused decode step hands its forms on as a plain one hands values', async
   const model = await readModel(fixture('gguf/llama3.Q8_0.gguf'));
   const decoder = await makeDecoder(backendOf(packed), model, { cacheType: 'f16' });
   try {
-    expect(decoder.rewrites.filter((entry) => entry.applied).map((entry) => entry.rule)).toEqual(
-      expect.arrayContaining(['qkv', 'attendToken', 'gatedProduct', 'chooseNext']),
-    );
+    // Where the device has no subgroups of 8 or more, the step stays plain, and the report says so for every operation.
+    const applied = decoder.rewrites.filter((entry) => entry.applied).map((entry) => entry.rule);
+    const fused = packsActivations(backendOf(packed).gpu.capabilities) === undefined;
+    for (const rule of ['qkv', 'attendToken', 'gatedProduct', 'chooseNext']) expect(applied.includes(rule)).toBe(fused);
     const logits = new Float32Array(ids.length * vocabulary);
     for (const [i, id] of ids.entries()) logits.set(await decoder.nextLogits([id]), i * vocabulary);
     // Random weights of 256 columns: 8-bit activations move these logits by about a hundredth, a wrong form would by several.
