@@ -12,7 +12,7 @@ export async function run(args: readonly string[]): Promise<void> {
   const option = (name: string, otherwise: string): string => args.find((arg) => arg.startsWith(`--${name}=`))?.slice(name.length + 3) ?? otherwise;
   const [context, tokens, runs] = [Number(option('context', '512')), Number(option('tokens', '128')), Number(option('runs', '5'))];
   const device = option('device', 'auto') === 'cpu' ? 'cpu' : option('device', 'auto') === 'webgpu' ? 'webgpu' : 'auto';
-  const results = [];
+  const results: object[] = [];
   for (const file of args.filter((arg) => !arg.startsWith('--'))) {
     results.push(await measure(file, { context, tokens, runs, device, checked: args.includes('--checked') }));
   }
