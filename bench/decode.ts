@@ -1,5 +1,6 @@
 /**
- * Greedy decoding of models by the clock: tokens a second of whole `generate` calls after a prompt, median and spread of the runs, and the slowest steps of one decode run.
+ * Greedy decoding of models by the clock: tokens a second of whole `generate` calls after a prompt, median and spread of the runs, the heap after
+ * each of them (--expose-gc is not needed: what matters is that it does not grow), and the slowest steps of one decode run.
  * Arguments: model files; --context=N prompt tokens (default 512), --tokens=N (default 128), --runs=N (default 5), --device=webgpu or cpu, --checked, --json.
  */
 
@@ -32,9 +33,12 @@ async function measure(file: string, { context, tokens, runs, device, checked }:
   // Ids that every vocabulary has; a random model may end early, so that the rates count what was generated.
   const prompt = Array.from({ length: context }, (_, i) => (i * 7919 + 13) % 250);
   const rates: number[] = [];
+  const heaps: number[] = [];
   for (let i = 0; i < runs + 2; i++) {
     const { timings } = await model.generate(prompt, { maxTokens: tokens, temperature: 0 }).result;
-    if (i >= 2) rates.push(timings.generationTokensPerSecond);
+    if (i < 2) continue;
+    rates.push(timings.generationTokensPerSecond);
+    heaps.push(process.memoryUsage().heapUsed / 2 ** 20);
   }
   rates.sort((a, b) => a - b);
   const median = rates[Math.floor(rates.length / 2)] ?? Number.NaN;
@@ -44,6 +48,17 @@ async function measure(file: string, { context, tokens, runs, device, checked }:
   console.error(
     `${file}  ${name} (${checks}), after ${context} tokens: ${median.toFixed(0)} tok/s (${least.toFixed(0)} to ${most.toFixed(0)}, ${runs} runs of ${tokens})`,
   );
+  console.error(`  heap after each run: ${heaps.map((heap) => heap.toFixed(1)).join(', ')} MiB`);
   console.error(`  ${rows.map(({ label, microseconds }) => `${label} ${microseconds.toFixed(0)} us`).join(', ')}`);
-  return { file: file.split('/').at(-1), adapter: name, checks, context, tokens, runs, tokensPerSecond: { median, least, most }, load: model.loadTimings };
+  return {
+    file: file.split('/').at(-1),
+    adapter: name,
+    checks,
+    context,
+    tokens,
+    runs,
+    tokensPerSecond: { median, least, most },
+    heapMiB: heaps,
+    load: model.loadTimings,
+  };
 }
