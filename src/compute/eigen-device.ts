@@ -1,9 +1,10 @@
 /** Round-robin Jacobi in f32 on a WebGPU device: one dispatch a round, a few submits and one read a sweep. */
 
 import { CentellaError, throwIfAborted, UnsupportedError } from '../core/errors.js';
+import type { MemoryClass } from '../core/memory.js';
 import { bufferUsage } from '../gpu/constants.js';
 import type { GpuDevice } from '../gpu/device.js';
-import type { GpuAllocation, MemoryClass } from '../gpu/memory.js';
+import type { GpuAllocation } from '../gpu/memory.js';
 import type { ReadbackRing, ReadbackTicket } from '../gpu/readback.js';
 import { Recorder } from '../gpu/recorder.js';
 import { jacobiCheckKernel, jacobiCheckWords, jacobiMatrixElements, jacobiRoundKernel, jacobiUniform } from '../kernels/jacobi.js';

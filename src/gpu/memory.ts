@@ -2,11 +2,9 @@
 
 import type { GpuLimits } from '../core/capabilities.js';
 import { ArgumentError, OutOfMemoryError } from '../core/errors.js';
+import { type MemoryClass, type MemoryLedger, type MemoryUse, memoryClasses } from '../core/memory.js';
 import { roundUp } from '../core/tensor.js';
 import type { DeviceHealth } from './health.js';
-
-export const memoryClasses = ['weights', 'kv', 'arena', 'state', 'staging', 'constants'] as const;
-export type MemoryClass = (typeof memoryClasses)[number];
 
 export interface AllocationRequest {
   readonly label: string;
@@ -27,17 +25,9 @@ export interface GpuAllocation {
   free(): void;
 }
 
-export interface MemoryUse {
-  readonly bytes: number;
-  readonly count: number;
-}
-
-export interface MemoryLedger extends MemoryUse {
-  /** The largest `bytes` so far. */
-  readonly peakBytes: number;
-  readonly budgetBytes: number;
-  readonly byClass: Readonly<Record<MemoryClass, MemoryUse>>;
-  /** Live allocations, largest first; equal labels of a class are one line. */
+/** The ledger of a GPU device, with its live allocations. */
+export interface GpuMemoryLedger extends MemoryLedger {
+  /** Largest first; equal labels of a class are one line. */
   readonly byLabel: readonly (MemoryUse & { readonly label: string; readonly memoryClass: MemoryClass })[];
 }
 
@@ -95,7 +85,7 @@ export class GpuMemory {
     return this.#create(request, this.#admit(request));
   }
 
-  ledger(): MemoryLedger {
+  ledger(): GpuMemoryLedger {
     const byClass = Object.fromEntries(memoryClasses.map((name) => [name, { bytes: 0, count: 0 }])) as Record<MemoryClass, { bytes: number; count: number }>;
     const lines = new Map<string, { label: string; memoryClass: MemoryClass; bytes: number; count: number }>();
     for (const { label, memoryClass, size } of this.#live) {
