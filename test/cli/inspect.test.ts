@@ -7,6 +7,7 @@ import { ggufValue, writeGguf } from '../../src/gguf.js';
 import { loadModel } from '../../src/llm.js';
 import { centella, centellaHere, outputOf } from '../support/cli.js';
 import { describeExternal, fixture, repositoryFile } from '../support/fixtures.js';
+import { containerCodes, contentCodes } from '../support/malformed-codes.js';
 
 const tales = repositoryFile('models/tales-7m.Q8_0.gguf');
 
@@ -72,38 +73,7 @@ describe('centella inspect', () => {
 });
 
 /** What each of the generator's files must say, by number; the others load. */
-const codes: ReadonlyMap<number, string> = new Map(
-  (
-    [
-      [1, 3, 'E_MAGIC'],
-      [4, 7, 'E_VERSION'],
-      [8, 9, 'E_COUNT'],
-      [10, 14, 'E_TRUNCATED'],
-      [15, 15, 'E_DATA_BOUNDS'],
-      [16, 17, 'E_STRING'],
-      [18, 18, 'E_KEY'],
-      [19, 19, 'E_DUP_KEY'],
-      [20, 20, 'E_KV_TYPE'],
-      [21, 21, 'E_STRING'],
-      [22, 22, 'E_ARRAY'],
-      [23, 23, 'E_TRUNCATED'],
-      [24, 24, 'E_ARRAY_TYPE'],
-      [25, 26, 'E_DEPTH'],
-      [27, 27, 'E_UTF8'],
-      [30, 34, 'E_ALIGN'],
-      [35, 37, 'E_DIMS'],
-      [38, 39, 'E_SHAPE'],
-      [40, 42, 'E_OVERFLOW'],
-      [43, 43, 'E_DATA_BOUNDS'],
-      [44, 45, 'E_TENSOR_TYPE'],
-      [46, 46, 'E_BLOCK'],
-      [47, 50, 'E_OFFSET'],
-      [51, 53, 'E_NAME'],
-      [55, 57, 'E_VOCAB'],
-      [58, 60, 'E_HPARAM'],
-    ] as const
-  ).flatMap(([from, to, code]) => Array.from({ length: to - from + 1 }, (_, i) => [from + i, code] as const)),
-);
+const codes = new Map([...containerCodes, ...contentCodes]);
 
 describeExternal('centella inspect of malformed files', ['tools/bad_gguf.mjs'], (generator) => {
   let folder = '';

@@ -5,8 +5,9 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { badFiles } from '../../bench/gguf/bad-files.js';
-import { FormatError, type FormatErrorCode, ggufValue, openGguf, quantize, writeGguf } from '../../src/gguf.js';
+import { FormatError, ggufValue, openGguf, quantize, writeGguf } from '../../src/gguf.js';
 import { describeExternal } from '../support/fixtures.js';
+import { containerCodes } from '../support/malformed-codes.js';
 
 async function failureOf(bytes: Uint8Array): Promise<unknown> {
   try {
@@ -45,38 +46,6 @@ describe('malformed files', () => {
   });
 });
 
-/** The codes that the generator's files must get from the container, by number; the others load there. */
-const generated: Readonly<Record<number, FormatErrorCode>> = Object.fromEntries(
-  (
-    [
-      [1, 3, 'E_MAGIC'],
-      [4, 7, 'E_VERSION'],
-      [8, 9, 'E_COUNT'],
-      [10, 14, 'E_TRUNCATED'],
-      [15, 15, 'E_DATA_BOUNDS'],
-      [16, 17, 'E_STRING'],
-      [18, 18, 'E_KEY'],
-      [19, 19, 'E_DUP_KEY'],
-      [20, 20, 'E_KV_TYPE'],
-      [21, 21, 'E_STRING'],
-      [22, 22, 'E_ARRAY'],
-      [23, 23, 'E_TRUNCATED'],
-      [24, 24, 'E_ARRAY_TYPE'],
-      [25, 26, 'E_DEPTH'],
-      [27, 27, 'E_UTF8'],
-      [30, 34, 'E_ALIGN'],
-      [35, 37, 'E_DIMS'],
-      [38, 39, 'E_SHAPE'],
-      [40, 42, 'E_OVERFLOW'],
-      [43, 43, 'E_DATA_BOUNDS'],
-      [44, 45, 'E_TENSOR_TYPE'],
-      [46, 46, 'E_BLOCK'],
-      [47, 50, 'E_OFFSET'],
-      [51, 53, 'E_NAME'],
-    ] as const
-  ).flatMap(([from, to, code]) => Array.from({ length: to - from + 1 }, (_, i) => [from + i, code])),
-);
-
 describeExternal('the generator of malformed files', ['tools/bad_gguf.mjs'], (generator) => {
   let folder = '';
   beforeAll(() => {
@@ -93,9 +62,9 @@ describeExternal('the generator of malformed files', ['tools/bad_gguf.mjs'], (ge
         return [name, error instanceof FormatError ? error.code : error];
       }),
     );
-    expect(verdicts).toEqual(names.map((name) => [name, generated[Number(name.slice(0, 2))]]));
+    expect(verdicts).toEqual(names.map((name) => [name, containerCodes.get(Number(name.slice(0, 2)))]));
     expect(names.length).toBe(61);
-    expect(Object.keys(generated).length).toBe(51);
+    expect(containerCodes.size).toBe(51);
   });
 });
 
