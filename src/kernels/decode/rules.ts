@@ -8,15 +8,15 @@ import { tokenLinearInputs } from '../../ops/decode.js';
 import { composeDecode, type DecodeOp, type PlainRules } from '../../ops/decode-compose.js';
 import { need } from '../../ops/definition.js';
 import type { ComputeOp, OpParams } from '../../ops/params.js';
-import type { FormDemand, LoweringContext, LoweringNode, LoweringRule, NodeTypes, Target, TensorRef, WeightStore } from '../../ops/target.js';
+import type { LoweringContext, LoweringNode, LoweringRule, NodeTypes, Target, TensorRef, WeightStore } from '../../ops/target.js';
 import { arg, subgroupRange } from '../template.js';
 import { weightLayout } from '../weights-layout.js';
 import { activationForm, activationType, packKernel, packsActivations } from './activations.js';
-import { attendKernel, placeKernel } from './attend.js';
+import { attendSteps, refuseAttend } from './attend-rule.js';
 import { bestForm, chooseKernel } from './choose.js';
 import { copyStep } from './copy.js';
 import { type ProductMatrix, type ProductProblem, productGroups, productKernel } from './product.js';
-import { type ActivationChoice, attendProblem, refuseProduct, selectAttend, selectProduct } from './select.js';
+import { type ActivationChoice, refuseProduct, selectProduct } from './select.js';
 
 export interface DecodeTarget {
   readonly rules: { readonly [K in DecodeOp]: LoweringRule<K, GpuKernel> };
@@ -76,10 +76,7 @@ export function decodeTarget(capabilities: GpuCapabilities, store: WeightStore, 
       return { input: 0, kind: activationForm, ...(found.gain === undefined ? {} : { gain: found.gain }) };
     },
     refuses(node) {
-      if (node.op === 'attendToken') {
-        const problem = attendProblem(node.inputs, node.params as OpParams['attendToken'], capabilities);
-        return typeof problem === 'string' ? problem : undefined;
-      }
+      if (node.op === 'attendToken') return refuseAttend(node.inputs, node.params as OpParams['attendToken'], capabilities);
       return node.op === 'chooseNext' ? packsActivations(capabilities) : refusesProduct(node);
     },
   };
@@ -184,62 +181,4 @@ function packed(
   const ref = context.scratch(activationType(width));
   const args = [arg(x, 'read'), ...(gain === undefined ? [] : [arg(gain, 'read')]), arg(ref, 'write')];
   return { ref, steps: [{ label: `${node.label} input`, node: node.id, kernel: packKernel(width, gain !== undefined), args }] };
-}
-
-function attendSteps(
-  node: LoweringNode<'attendToken'>,
-  context: LoweringContext,
-  capabilities: GpuCapabilities,
-  plain: PlainRules<GpuKernel>['rules'],
-): readonly Step<GpuKernel>[] | undefined {
-  const problem = attendProblem(
-    node.inputs.map((input) => input.type),
-    node.params,
-    capabilities,
-  );
-  if (typeof problem === 'string') return undefined;
-  const [keys, values, raw, angles, state, ...gains] = node.inputs;
-  const [k, v, session] = [need(keys), need(values), need(state)];
-  const inputs = [
-    arg(k, 'readwrite'),
-    arg(v, 'readwrite'),
-    arg(need(raw), 'read'),
-    arg(need(angles), 'read'),
-    arg(session, 'read'),
-    ...gains.map((gain) => arg(gain, 'read')),
-  ];
-  const wanted = context.forms?.wanted ?? { plain: true };
-  const form = formOf(wanted.form, problem.heads * problem.width);
-  const shape = selectAttend(problem, capabilities);
-  if (shape !== undefined) {
-    const packs = form && inputs.length + Number(wanted.plain) < capabilities.limits.maxStorageBuffersPerShaderStage;
-    const outputs = { plain: wanted.plain || !packs, packed: packs === true };
-    const made = outputs.packed ? context.scratch(activationType(problem.heads * problem.width)) : undefined;
-    if (made !== undefined) context.forms?.provide(made);
-    const args = [...inputs, ...(outputs.plain ? [arg(node.output, 'write')] : []), ...(made === undefined ? [] : [arg(made, 'write')])];
-    return [{ label: node.label, node: node.id, kernel: attendKernel(problem, shape, outputs), args }];
-  }
-  const query = context.scratch({ dtype: 'f32', shape: [1, problem.heads, problem.width] });
-  const place = {
-    label: `${node.label} place`,
-    node: node.id,
-    kernel: placeKernel(problem, capabilities.subgroupMinSize),
-    args: [...inputs, arg(query, 'write')],
-  };
-  const attention = {
-    op: 'attention' as const,
-    params: { scale: problem.scale },
-    inputs: [query, k, v, session],
-    output: node.output,
-    label: node.label,
-    id: node.id,
-  };
-  return [
-    place,
-    ...plain.attention(attention, { scratch: (type) => context.scratch(type), derived: (source, form, type) => context.derived(source, form, type) }),
-  ];
-}
-
-function formOf(form: FormDemand | undefined, width: number): boolean {
-  return form?.kind === activationForm && form.gain === undefined && width % 32 === 0;
 }

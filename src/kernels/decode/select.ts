@@ -2,12 +2,9 @@
 
 import type { GpuCapabilities } from '../../core/capabilities.js';
 import type { TensorType } from '../../core/tensor.js';
-import { attendTokenShape } from '../../ops/decode.js';
-import type { OpParams } from '../../ops/params.js';
 import type { WeightStore } from '../../ops/target.js';
 import { isBlockType } from '../weights-layout.js';
 import { activationBlock, packsActivations } from './activations.js';
-import { type AttendProblem, type AttendShape, attendBytes, fitsLanes } from './attend.js';
 import { type ProductEnd, type ProductShape, productBytes, productOutputs } from './product.js';
 import type { HalfDecode } from './product-text.js';
 
@@ -94,36 +91,4 @@ function wantedShape(depth: number, results: number, end: ProductEnd, best: bool
   }
   if (best) return depth > 2048 ? { subgroups: 8, rows: 1, split: 1, ahead: 4 } : { subgroups: 8, rows: 2, split: 1, ahead: 2 };
   return depth > 2048 ? { subgroups: 8, rows: 2, split: 1, ahead: 2 } : { subgroups: 4, rows: 2, split: 1, ahead: 4 };
-}
-
-/** The attention of a node, or a reason why the device has no fused one. */
-export function attendProblem(types: readonly TensorType[], params: OpParams['attendToken'], capabilities: GpuCapabilities): AttendProblem | string {
-  const [keys, values, , angles] = types;
-  const unable = packsActivations(capabilities);
-  if (unable !== undefined) return unable;
-  const { heads, kvHeads, width, capacity } = attendTokenShape(types);
-  if (keys?.dtype !== 'f16' || values?.dtype !== 'f16') return 'the caches are not f16';
-  if (!fitsLanes(width, capabilities.subgroupMinSize)) return `heads of ${width} do not fit lanes of 8 elements`;
-  const [positions = 0, half = 0] = angles?.shape ?? [];
-  if (half * 2 !== width) return 'only a part of each head turns';
-  const { window, pairing, eps, scale } = params;
-  return { heads, kvHeads, width, capacity, window, positions, pairing, eps, scale };
-}
-
-/** Windows up to here are one dispatch: all scores of a head fit one workgroup. */
-export const shortWindow = 512;
-
-/** One dispatch for short windows: undefined where the window is long or the scores do not fit. */
-export function selectAttend(problem: AttendProblem, capabilities: GpuCapabilities): AttendShape | undefined {
-  if (problem.window > shortWindow) return undefined;
-  const size = capabilities.subgroupMinSize;
-  const { maxComputeInvocationsPerWorkgroup: invocations, maxComputeWorkgroupStorageSize: bytes } = capabilities.limits;
-  // Columns of a slice: at least 32 (a lane's 8 sums are shared by at most 8 rows), and whole blocks of 16.
-  const slices = problem.width >= 128 && problem.heads <= 64 ? 2 : 1;
-  const subgroups = Math.min(slices === 2 ? 16 : 8, Math.floor(invocations / size));
-  const lanes = problem.width / 8;
-  const valueRows = size / (problem.width / slices / 8);
-  const shape = { subgroupSize: size, subgroups, slices, unroll: Math.max(16, lanes) };
-  const fits = valueRows <= 8 && subgroups * size >= problem.width / slices && attendBytes(problem, shape) <= bytes;
-  return fits ? shape : undefined;
 }
