@@ -1,6 +1,6 @@
 /**
  * Tests sorted by what they need. `pure` needs nothing; `device` files run once on every software adapter, each in processes of its own, because a Vulkan
- * driver is chosen by a process's environment; `browser` needs Chromium; `house` checks the package and the rules of the source.
+ * driver is chosen by a process's environment; `browser` needs Chromium; `house` checks the package and the rules of the source. The same files on a GPU: vitest.gpu.config.ts.
  */
 
 import { defineConfig, type TestProjectConfiguration } from 'vitest/config';

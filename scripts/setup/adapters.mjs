@@ -9,6 +9,11 @@ import { join } from 'node:path';
 /** @type {readonly AdapterName[]} */
 export const adapterNames = ['lavapipe', 'swiftshader'];
 
+/** @typedef {AdapterName | 'hardware'} TestAdapterName The adapters of the test projects: the software ones, and the GPU of this machine. */
+
+/** @type {readonly TestAdapterName[]} */
+export const testAdapterNames = [...adapterNames, 'hardware'];
+
 /** What a test run can be told to do without, by name, in CENTELLA_WITHOUT. */
 export const needNames = [...adapterNames, 'chromium'];
 

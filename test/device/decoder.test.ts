@@ -1,6 +1,6 @@
 import { GpuDevice } from '../../src/gpu/device.js';
 import { WebGpuBackend } from '../../src/runtime/webgpu-backend.js';
-import { testAdapterName } from '../support/adapters.js';
+import { testAdapterName } from '../support/adapter-name.js';
 import { decoderSuite } from '../support/decoder-suite.js';
 import { everyCase } from '../support/share.js';
 

@@ -2,7 +2,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { gemmRule, gemmTiles } from '../../src/kernels/gemm/rule.js';
 import { gemmTileSize } from '../../src/kernels/gemm/tile.js';
 import { matmulCase, matmulCases } from '../../src/ops/cases/matmul.js';
-import { testAdapterName } from '../support/adapters.js';
+import { testAdapterName } from '../support/adapter-name.js';
 import { caseFailures } from '../support/case-failures.js';
 import { failures, openTestDevice, type TestDevice } from '../support/run-steps.js';
 import { dealt, everyCase, shareName } from '../support/share.js';

@@ -1,12 +1,18 @@
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { DeviceError } from '../../src/core/errors.js';
 import { GpuDevice } from '../../src/gpu/device.js';
 import { GpuDevicePool, type GpuDevicePoolOptions, type PoolSource } from '../../src/gpu/pool.js';
 import { selectableGpus } from '../../src/platform/device-select.js';
 import { bytesOf, floats, ramp, scaleKernel } from '../gpu/kernels.js';
-import { requestTestAdapter } from '../support/adapters.js';
+import { requestTestAdapter, testAdapterIndex, testsSoftware } from '../support/adapters.js';
 
 const pools: GpuDevicePool[] = [];
+
+/** The adapter under test, in the list of all. */
+let index: number;
+beforeAll(async () => {
+  index = await testAdapterIndex();
+});
 
 async function open(options: GpuDevicePoolOptions, source?: PoolSource): Promise<GpuDevicePool> {
   const pool = await GpuDevicePool.request(options, source);
@@ -47,21 +53,24 @@ const expected = factors.map((factor) => ramp(64).map((x) => x * factor));
 
 describe('GpuDevicePool', () => {
   it('takes software adapters on request only', async () => {
-    await expect(open({})).rejects.toMatchObject({
-      code: 'E_NO_ADAPTER',
-      message: expect.stringContaining("software: a pool takes it with { software: 'allow' }"),
-    });
-    const pool = await open({ software: 'allow' });
+    const software = testsSoftware();
+    if (software) {
+      await expect(open({})).rejects.toMatchObject({
+        code: 'E_NO_ADAPTER',
+        message: expect.stringContaining("software: a pool takes it with { software: 'allow' }"),
+      });
+    }
+    const pool = await open(software ? { software: 'allow' } : {});
     expect(pool.size).toBeGreaterThanOrEqual(1);
     const [first] = pool;
     expect(first).toBe(pool.get(0));
-    expect(first?.adapterInfo.software).toBe(true);
+    expect([...pool].every(({ adapterInfo }) => adapterInfo.software === software)).toBe(true);
     expect(pool.get(pool.size)).toBeUndefined();
-    expect(pool.report.devices[0]).toMatchObject({ index: 0, backend: 'vulkan', software: true, state: 'ready', busy: 0, served: 0 });
+    expect(pool.report.devices[0]).toMatchObject({ index: 0, software, state: 'ready', busy: 0, served: 0 });
   });
 
   it('maps over several devices of one adapter', async () => {
-    const pool = await open({ adapters: [0], devicesPerAdapter: 2 });
+    const pool = await open({ adapters: [index], devicesPerAdapter: 2 });
     const [a, b] = pool;
     expect(a?.device).not.toBe(b?.device);
     expect([a?.label, b?.label]).toEqual([expect.stringContaining('(device 0 of the pool)'), expect.stringContaining('(device 1 of the pool)')]);
@@ -70,12 +79,12 @@ describe('GpuDevicePool', () => {
   });
 
   it('takes an adapter that is named twice for two devices', async () => {
-    const pool = await open({ adapters: [0, 0] });
+    const pool = await open({ adapters: [index, index] });
     expect(pool.size).toBe(2);
   });
 
   it('loses no item where a device is lost in the middle of a map', async () => {
-    const pool = await open({ adapters: [0], devicesPerAdapter: 2 });
+    const pool = await open({ adapters: [index], devicesPerAdapter: 2 });
     const runs: number[] = [];
     const results = await pool.map(factors, async (factor, gpu, { deviceIndex }) => {
       runs.push(factor);
@@ -92,7 +101,7 @@ describe('GpuDevicePool', () => {
   });
 
   it('gives a typed error where no device is left', async () => {
-    const pool = await open({ adapters: [0] });
+    const pool = await open({ adapters: [index] });
     const failing = pool.map(factors, (factor, gpu) => {
       if (factor === 3) gpu.device.destroy();
       return scaled(gpu, factor);
@@ -102,7 +111,7 @@ describe('GpuDevicePool', () => {
   });
 
   it("passes on the function's own errors, those of a device that is well too", async () => {
-    const pool = await open({ adapters: [0], devicesPerAdapter: 2 });
+    const pool = await open({ adapters: [index], devicesPerAdapter: 2 });
     const broken = scaleKernel(1, 1, { key: 'broken', wgsl: () => 'fn (' });
     await expect(pool.map([1], (_, gpu) => gpu.pipelines.get(broken))).rejects.toMatchObject({ code: 'E_SHADER' });
     await expect(pool.map([1, 2], () => Promise.reject(new RangeError('mine')))).rejects.toThrow(RangeError);
@@ -110,7 +119,7 @@ describe('GpuDevicePool', () => {
   });
 
   it('lends the least busy device', async () => {
-    const pool = await open({ adapters: [0], devicesPerAdapter: 2 });
+    const pool = await open({ adapters: [index], devicesPerAdapter: 2 });
     const leases = [pool.acquire(), pool.acquire(), pool.acquire()];
     expect(leases.map(({ index }) => index)).toEqual([0, 1, 0]);
     expect(pool.report.devices.map(({ busy }) => busy)).toEqual([2, 1]);
@@ -142,21 +151,23 @@ describe('GpuDevicePool', () => {
 
   it('leaves out and reports an adapter that gives no device', async () => {
     const list = await GpuDevice.adapters();
-    const [entry] = list.adapters;
-    if (entry === undefined) throw new Error('this process has no adapter');
+    const found = list.adapters[index];
+    if (found === undefined) throw new Error('this process has no adapter');
+    const entry = { ...found, index: 0 };
     const source: PoolSource = {
       adapters: () => Promise.resolve({ adapters: [entry, { ...entry, index: 1, name: 'broken card' }], notes: ['a note'] }),
-      open: (options) => (options.adapter === 1 ? Promise.reject(new DeviceError('E_DEVICE', 'its driver is broken')) : GpuDevice.request(options)),
+      open: (options) =>
+        options.adapter === 1 ? Promise.reject(new DeviceError('E_DEVICE', 'its driver is broken')) : GpuDevice.request({ ...options, adapter: index }),
     };
     const pool = await open({ software: 'allow' }, source);
     expect(pool.size).toBe(1);
     expect(pool.report).toMatchObject({
-      skipped: [{ adapterIndex: 1, name: 'broken card', backend: 'vulkan', why: 'its driver is broken' }],
+      skipped: [{ adapterIndex: 1, name: 'broken card', backend: entry.backend, why: 'its driver is broken' }],
       notes: ['a note'],
     });
     await expect(open({ adapters: [1] }, source)).rejects.toMatchObject({
       code: 'E_NO_ADAPTER',
-      message: expect.stringContaining('broken card (vulkan): its driver is broken'),
+      message: expect.stringContaining(`broken card (${entry.backend}): its driver is broken`),
     });
     const lost = await GpuDevice.request();
     lost.device.destroy();
@@ -171,10 +182,10 @@ describe('GpuDevicePool', () => {
       [{ adapters: [99] }, 'adapters'],
       [{ adapters: ['no such card'] }, 'adapters'],
       [{ devices: [] }, 'devices'],
-      [{ devices: [gpu], adapters: [0] }, 'adapters'],
+      [{ devices: [gpu], adapters: [index] }, 'adapters'],
       [{ devices: [gpu], checked: true }, 'checked'],
-      [{ adapters: [0], devicesPerAdapter: 0 }, 'devicesPerAdapter'],
-      [{ adapters: [0], budgetBytes: -1 }, 'budgetBytes'],
+      [{ adapters: [index], devicesPerAdapter: 0 }, 'devicesPerAdapter'],
+      [{ adapters: [index], budgetBytes: -1 }, 'budgetBytes'],
     ] as const) {
       await expect(open(options)).rejects.toMatchObject({ code: 'E_ARGUMENT', argument });
     }
@@ -184,7 +195,7 @@ describe('GpuDevicePool', () => {
   });
 
   it('ends its devices with dispose, and maps with them', async () => {
-    const pool = await open({ adapters: [0], devicesPerAdapter: 2 });
+    const pool = await open({ adapters: [index], devicesPerAdapter: 2 });
     const [first] = pool;
     const ended = pool.map(factors, async (factor, gpu) => {
       const result = await scaled(gpu, factor);
@@ -203,7 +214,8 @@ describe('GpuDevicePool', () => {
 describe("Mesa's device-select layer", () => {
   it('is asked in a process of its own; software drivers have no place for it to tell', async () => {
     const { gpus, problem } = await selectableGpus();
-    expect(problem).toContain('mesa-vulkan-drivers');
-    expect(gpus.every(({ pciAddress }) => pciAddress === undefined)).toBe(true);
+    const placed = gpus.some(({ pciAddress }) => pciAddress !== undefined);
+    expect(placed).toBe(problem === undefined);
+    if (testsSoftware()) expect(problem).toContain('mesa-vulkan-drivers');
   });
 });

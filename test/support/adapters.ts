@@ -1,9 +1,12 @@
-/** The WebGPU adapter of this test process: Mesa's lavapipe or SwiftShader, chosen by the project that runs the file (vitest.config.ts). */
+/**
+ * The WebGPU adapter of this test process, chosen by the project that runs the file: Mesa's lavapipe or SwiftShader (vitest.config.ts), or the machine's GPU
+ * (vitest.gpu.config.ts).
+ */
 
 import { create, globals } from 'webgpu';
-import { type AdapterName, adapterManifest, adapterNames } from '../../scripts/setup/adapters.mjs';
-
-export { type AdapterName, adapterNames } from '../../scripts/setup/adapters.mjs';
+import { type AdapterName, adapterManifest } from '../../scripts/setup/adapters.mjs';
+import { chooseAdapter, listAdapters } from '../../src/gpu/adapter.js';
+import { testAdapterName } from './adapter-name.js';
 
 /** What each driver's own description begins with. */
 const descriptions: Record<AdapterName, string> = { lavapipe: 'llvmpipe', swiftshader: 'SwiftShader' };
@@ -11,31 +14,37 @@ const descriptions: Record<AdapterName, string> = { lavapipe: 'llvmpipe', swifts
 // Dawn dies when the object that `create` returns is collected while a device lives: one module-level reference holds it.
 const held: { gpu?: GPU } = {};
 
-/** The adapter that this process must test. Throws outside the device projects. */
-export function testAdapterName(): AdapterName {
-  const chosen = process.env['CENTELLA_TEST_ADAPTER'];
-  const name = adapterNames.find((entry) => entry === chosen);
-  if (name === undefined) throw new Error('device tests belong in test/device: only its projects choose an adapter');
-  return name;
+/** Whether this process tests an adapter that renders on the CPU. */
+export function testsSoftware(): boolean {
+  return testAdapterName() !== 'hardware';
 }
 
-/** Dawn's `GPU`, with the WebGPU constants (`GPUBufferUsage` and the like) made global, once a process. */
-export function testGpu(): GPU {
-  held.gpu ??= startDawn();
-  return held.gpu;
+/** Where the adapter of this process is in `GpuDevice.adapters()`. */
+export async function testAdapterIndex(): Promise<number> {
+  const { adapters } = await listAdapters();
+  const entry = adapters.find(({ software }) => software === testsSoftware());
+  if (entry === undefined) throw new Error(`none of ${adapters.length} adapters is ${testAdapterName()}`);
+  return entry.index;
 }
 
-function startDawn(): GPU {
+/** A part of the adapter's name that it has in every report. */
+export async function testAdapterPattern(): Promise<RegExp> {
   const name = testAdapterName();
-  if (adapterManifest(name) === undefined) throw new Error(`the adapter ${name} is not installed: run npm test, or name it in CENTELLA_WITHOUT`);
-  Object.assign(globalThis, globals);
-  return create([]);
+  const text = name === 'hardware' ? (await chooseAdapter({ software: 'refuse' })).name : descriptions[name];
+  return new RegExp(text.replaceAll(/[^\w ]/g, '.'), 'i');
 }
 
-/** A fresh adapter (one makes one device), checked to be the one that this process must test. */
+/** A fresh adapter (one makes one device), checked to be the one that this process must test; with Dawn's own checks on. Makes WebGPU's constants global. */
 export async function requestTestAdapter(): Promise<GPUAdapter> {
+  Object.assign(globalThis, globals);
   const name = testAdapterName();
-  const adapter = await testGpu().requestAdapter();
+  return name === 'hardware' ? (await chooseAdapter({ software: 'refuse', checked: true })).adapter : requestSoftware(name);
+}
+
+async function requestSoftware(name: AdapterName): Promise<GPUAdapter> {
+  if (adapterManifest(name) === undefined) throw new Error(`the adapter ${name} is not installed: run npm test, or name it in CENTELLA_WITHOUT`);
+  held.gpu ??= create([]);
+  const adapter = await held.gpu.requestAdapter();
   if (adapter === null) throw new Error(`Dawn finds no adapter in the environment of ${name}: VK_ICD_FILENAMES=${process.env['VK_ICD_FILENAMES']}`);
   if (!adapter.info.description.startsWith(descriptions[name])) throw new Error(`wanted the adapter ${name}, got ${adapter.info.description}`);
   return adapter;

@@ -1,9 +1,10 @@
 /**
  * Which cases an adapter runs. A rasteriser compiles every kernel for tenths of a second to seconds, so the cases are dealt out: each runs on one of the software
- * adapters, as one of the devices that the adapter poses as. All of them run on the CPU, and on the user's GPU by `centella doctor --check`.
+ * adapters, as one of the devices that the adapter poses as. All of them run on the CPU, and on a GPU (`npm run test:gpu`, `centella doctor --check`).
  */
 
-import { type AdapterName, adapterNames } from '../../scripts/setup/adapters.mjs';
+import type { AdapterName } from '../../scripts/setup/adapters.mjs';
+import { testAdapterName } from './adapter-name.js';
 
 /** Who takes the first, second and third of three cases: Mesa's compiler needs several times as long as SwiftShader's. */
 const turns: readonly AdapterName[] = ['swiftshader', 'lavapipe', 'swiftshader'];
@@ -36,9 +37,8 @@ export function shareOf<T>(adapter: AdapterName, items: readonly T[], { ways = 1
 
 /** The share of the adapter that runs this test; everything where every case is asked for. */
 export function dealt<T>(items: readonly T[], dealing: Dealing<T> = {}): readonly T[] {
-  const name = adapterNames.find((entry) => entry === process.env['CENTELLA_TEST_ADAPTER']);
-  if (name === undefined) throw new Error('cases are dealt out to adapters: only the projects of test/device have one');
-  const share = everyCase ? items : shareOf(name, items, dealing);
+  const name = testAdapterName();
+  const share = everyCase || name === 'hardware' ? items : shareOf(name, items, dealing);
   if (share.length === 0) throw new Error(`${items.length} cases leave none for ${name}: they are too few to be dealt out`);
   return share;
 }
