@@ -1,62 +1,10 @@
-/** Fixture models on any backend, and their f64 references. */
+/** Fixture models on any backend, and what transformers computed for them. */
 
-import { elementCount } from '../../src/core/tensor.js';
-import { openGguf } from '../../src/formats/gguf/index.js';
+import { divergence, logSoftmax } from '../../bench/accuracy/model.js';
 import { openSafetensors } from '../../src/formats/safetensors/reader.js';
-import { evaluate } from '../../src/graph/evaluate.js';
-import { Decoder, type DecoderOptions } from '../../src/model/decoder.js';
-import { decoderGraph, decoderNames } from '../../src/model/decoder-graph.js';
-import { describeModel, type ModelDescription } from '../../src/model/describe.js';
-import { ropeTable } from '../../src/model/rope-table.js';
-import { tensorNames } from '../../src/model/tensors.js';
-import { stateWord, stateWords } from '../../src/ops/state.js';
-import { dequantize } from '../../src/quant/index.js';
-import type { Backend } from '../../src/runtime/backend.js';
 import { fixture } from './fixtures.js';
 
-/** A model file's description and the bytes of its tensors. */
-export interface LoadedFile extends ModelDescription {
-  readonly bytes: ReadonlyMap<string, Uint8Array>;
-  readonly ropeFactors: Float32Array | undefined;
-}
-
-export async function readModel(path: string): Promise<LoadedFile> {
-  const file = await openGguf(path);
-  try {
-    const description = describeModel(file);
-    const bytes = new Map<string, Uint8Array>();
-    for (const name of file.tensors.keys()) bytes.set(name, Uint8Array.from(await file.readTensor(name)));
-    const factors = bytes.get(tensorNames.ropeFactors);
-    return { ...description, bytes, ropeFactors: factors && dequantize('f32', factors) };
-  } finally {
-    await file.close();
-  }
-}
-
-/** The model on a backend, ready to run. */
-export async function makeDecoder(backend: Backend, model: LoadedFile, options: Partial<DecoderOptions> = {}): Promise<Decoder> {
-  const settings: DecoderOptions = { contextLength: 64, cacheType: 'f32', prefillChunk: 64, ...options };
-  const decoder = await Decoder.create(backend, model.config, model.weights, settings, model.ropeFactors);
-  for (const [name, bytes] of model.bytes) if (decoder.tensors.get(name) !== undefined) await decoder.tensors.write(name, bytes);
-  return decoder;
-}
-
-/** Logits after every id by the f64 references over the dequantised weights: [ids, vocabulary]. */
-export function referenceLogits(model: LoadedFile, ids: readonly number[]): Float64Array {
-  const rows = ids.length;
-  const graph = decoderGraph(model.config, model.weights, { rows, maxRows: rows, contextLength: rows, cacheType: 'f32', logits: 'all' });
-  const { rotated, ropeBase: base, ropePositionScale: positionScale } = model.config;
-  const table = ropeTable({ positions: rows, rotated, base, positionScale, ...(model.ropeFactors ? { factors: model.ropeFactors } : {}) });
-  const params = new Map<string, Float64Array>([[decoderNames.ropeTable, Float64Array.from(table)]]);
-  for (const [name, type] of model.weights) params.set(name, Float64Array.from(dequantize(type.dtype, model.bytes.get(name) ?? new Uint8Array())));
-  const session = new Float64Array(stateWords(rows));
-  session[stateWord.rows] = rows;
-  session.set(ids, stateWord.ids);
-  const states = new Map<string, Float64Array>();
-  for (const node of graph.nodes) if (node.op === 'state') states.set(node.params.name, new Float64Array(elementCount(node.type.shape)));
-  states.set(decoderNames.session, session);
-  return evaluate(graph, { params, states }).outputs.get(decoderNames.logits)?.data ?? new Float64Array();
-}
+export { type LoadedFile, makeDecoder, readModel, referenceLogits } from '../../bench/accuracy/model.js';
 
 export interface Expected {
   readonly ids: readonly number[];
@@ -98,13 +46,8 @@ export function softmax(row: ArrayLike<number>): Float64Array {
 /** Mean over rows of KL(softmax(wanted) || softmax(got)). */
 export function meanKl(wanted: ArrayLike<number>, got: ArrayLike<number>, width: number): number {
   const rows = wanted.length / width;
-  let total = 0;
-  for (let row = 0; row < rows; row++) {
-    const p = softmax(Array.prototype.slice.call(wanted, row * width, (row + 1) * width));
-    const q = softmax(Array.prototype.slice.call(got, row * width, (row + 1) * width));
-    total += p.reduce((sum, value, i) => sum + (value > 0 ? value * Math.log(value / (q[i] ?? 0)) : 0), 0);
-  }
-  return total / rows;
+  const row = (values: ArrayLike<number>, index: number): Float64Array => logSoftmax(Array.prototype.slice.call(values, index * width, (index + 1) * width));
+  return Array.from({ length: rows }, (_, i) => divergence(row(wanted, i), row(got, i))).reduce((sum, value) => sum + value, 0) / rows;
 }
 
 /** Largest difference of the rows' softmax. */
