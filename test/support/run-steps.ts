@@ -5,6 +5,7 @@ import type { BindingKind, GpuKernel } from '../../src/core/kernel.js';
 import type { Step, StepArg } from '../../src/core/step.js';
 import { byteLengthOfType, elementCount, roundUp, type TensorType } from '../../src/core/tensor.js';
 import { capabilitiesOf, wantedFeatures } from '../../src/gpu/capabilities.js';
+import { matrixRounding } from '../../src/kernels/matrix/rounding.js';
 import { gpuWeightStore } from '../../src/kernels/weights.js';
 import type { CaseInput, OpCase } from '../../src/ops/case.js';
 import type { HostTensor, OpDefinition } from '../../src/ops/definition.js';
@@ -74,8 +75,12 @@ export async function runCase<K extends ComputeOp>(test: TestDevice, rule: RuleM
   return { got: numbers(type, bytes), steps };
 }
 
-/** Largest error as a multiple of what the case accepts, and where: at most 1 passes. */
-export function caseError<K extends ComputeOp>(opCase: OpCase<K>, got: ArrayLike<number>): { readonly worst: number; readonly where: string } {
+/** Largest error as a multiple of what the case accepts, and where: at most 1 passes. `rounding` is what each output may err by beyond that. */
+export function caseError<K extends ComputeOp>(
+  opCase: OpCase<K>,
+  got: ArrayLike<number>,
+  rounding?: Float64Array,
+): { readonly worst: number; readonly where: string } {
   const definition = ops[opCase.op] as OpDefinition<K>;
   const inputs = opCase.inputs.map(({ type, bytes }): HostTensor => ({ shape: type.shape, data: Float64Array.from(numbers(type, bytes)) }));
   const type = definition.type(
@@ -91,7 +96,7 @@ export function caseError<K extends ComputeOp>(opCase: OpCase<K>, got: ArrayLike
   for (let i = 0; i < count; i++) {
     const [want, have] = [wanted[i] ?? Number.NaN, got[i] ?? Number.NaN];
     if (Object.is(want, have) || want === have) continue;
-    const error = Math.abs(have - want) / (absolute + relative * Math.abs(want) + relativeToMax * scale);
+    const error = Math.abs(have - want) / (absolute + relative * Math.abs(want) + relativeToMax * scale + (rounding?.[i] ?? 0));
     if (error > worst || Number.isNaN(error)) [worst, where] = [Number.isNaN(error) ? Number.POSITIVE_INFINITY : error, `[${i}]: ${have} instead of ${want}`];
   }
   return { worst, where };
@@ -105,9 +110,10 @@ export async function failures<K extends ComputeOp>(
   options: RunOptions = {},
 ): Promise<readonly string[]> {
   const failed: string[] = [];
+  const capabilities = maskCapabilities(test.capabilities, options.mask ?? {});
   for (const opCase of cases) {
     const { got } = await runCase(test, rule, opCase, options);
-    const { worst, where } = caseError(opCase, got);
+    const { worst, where } = caseError(opCase, got, matrixRounding(opCase, capabilities));
     if (!(worst <= 1)) failed.push(`${opCase.name}: ${worst.toFixed(2)} of the accepted error at ${where}`);
   }
   return failed;
