@@ -60,7 +60,7 @@ export class CpuBackend implements Backend {
   readonly kind = 'cpu';
   readonly name = 'WASM SIMD, 1 thread';
   readonly checks = 'checked';
-  readonly refuses = undefined;
+  readonly refuses: Backend['refuses'] = undefined;
   readonly arithmetic = { halves: false, matrices: false };
   readonly reason: string;
   readonly #device: CpuDevice;

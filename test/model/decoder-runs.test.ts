@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { ArgumentError, BusyError, ContextError, DisposedError, OutOfMemoryError } from '../../src/core/errors.js';
 import { Decoder } from '../../src/model/decoder.js';
+import type { Backend } from '../../src/runtime/backend.js';
 import { CpuBackend } from '../../src/runtime/cpu-backend.js';
 import { largestDifference, makeDecoder } from '../support/models.js';
 import { syntheticModel } from '../support/synthetic.js';
@@ -142,4 +143,28 @@ test('quantised weights decode as well as they evaluate', async () => {
   expect(largestDifference(await decoder.nextLogits(prompt), all.subarray(-packed.config.vocabulary))).toBeLessThan(1e-4);
   decoder.dispose();
   backend.dispose();
+});
+
+/** Takes every fused operation of a decode step, which the CPU composes of plain ones. */
+class FusingBackend extends CpuBackend {
+  override readonly refuses: Backend['refuses'] = () => undefined;
+}
+
+test('a decode step goes on over the end of its window with the cache that it has', async () => {
+  const fusing = new FusingBackend();
+  const options = { contextLength: 530, prefillChunk: 128 } as const;
+  const decoders = [await makeDecoder(backend, model, options), await makeDecoder(fusing, model, options)];
+  const text = Array.from({ length: 507 }, (_, i) => (i * 31 + (i >> 3)) % 64);
+  const logits: Float32Array[][] = [];
+  for (const one of decoders) {
+    const rows = [await one.nextLogits(text)];
+    for (let i = 0; i < 10; i++) rows.push(await one.nextLogits([(i * 7 + 3) % 64]));
+    one.rewind(500);
+    rows.push(await one.nextLogits([9]));
+    one.dispose();
+    logits.push(rows);
+  }
+  const [plain = [], fused = []] = logits;
+  for (const [i, row] of plain.entries()) expect(largestDifference(fused[i] ?? [], row), `row ${i}`).toBeLessThan(1e-5);
+  fusing.dispose();
 });
