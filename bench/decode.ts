@@ -1,64 +1,62 @@
 /**
  * Greedy decoding of models by the clock: tokens a second of whole `generate` calls after a prompt, median and spread of the runs, the heap after
  * each of them (--expose-gc is not needed: what matters is that it does not grow), and the slowest steps of one decode run.
- * Arguments: model files; --context=N prompt tokens (default 512), --tokens=N (default 128), --runs=N (default 5), --device=webgpu or cpu, --checked, --json.
+ * Arguments: model files, --synthetic=NAME:MIX; --context=N,... prompt tokens (default 512), --tokens=N (default 128), --runs=N (default 5), --device=webgpu or cpu, --checked,
+ * --peers: the same files by the peers that are installed.
  */
 
 import { loadModel } from '../src/engine/load.js';
 import { profileRows } from '../src/runtime/profile.js';
+import type { DeviceChoice } from '../src/runtime/select.js';
+import { llamaFigures } from './peers/llama.js';
+import { BenchArgs } from './support/args.js';
+import { type BenchModel, modelOptions, modelsOf, promptIds } from './support/models.js';
+import { type BenchResult, type Figure, formatFigure, spread } from './support/result.js';
 
 export const summary = 'decode tokens a second of GGUF models, by the clock';
 
-export async function run(args: readonly string[]): Promise<void> {
-  const option = (name: string, otherwise: string): string => args.find((arg) => arg.startsWith(`--${name}=`))?.slice(name.length + 3) ?? otherwise;
-  const [context, tokens, runs] = [Number(option('context', '512')), Number(option('tokens', '128')), Number(option('runs', '5'))];
-  const device = option('device', 'auto') === 'cpu' ? 'cpu' : option('device', 'auto') === 'webgpu' ? 'webgpu' : 'auto';
-  const results: object[] = [];
-  for (const file of args.filter((arg) => !arg.startsWith('--'))) {
-    results.push(await measure(file, { context, tokens, runs, device, checked: args.includes('--checked') }));
+export async function run(args: readonly string[]): Promise<BenchResult> {
+  const known = new BenchArgs(args, { flags: ['checked', 'peers'], values: [...modelOptions, 'context', 'tokens', 'runs', 'device'] });
+  const [tokens, runs] = [known.count('tokens', 128), known.count('runs', 5)];
+  const figures: Figure[] = [];
+  let adapter = '';
+  for (const model of await modelsOf(known)) {
+    for (const context of known.counts('context', [512])) {
+      const options = { context, tokens, runs, device: known.device(), checked: known.flag('checked') };
+      const measured = await measure(model, options);
+      adapter = measured.adapter;
+      figures.push(measured.figure);
+      if (known.flag('peers')) figures.push(...(await llamaFigures(model, { prompt: context, tokens, runs, only: 'decode' })));
+    }
   }
-  if (args.includes('--json')) console.log(JSON.stringify(results));
+  return { adapter, figures };
 }
 
 interface Options {
   readonly context: number;
   readonly tokens: number;
   readonly runs: number;
-  readonly device: 'auto' | 'webgpu' | 'cpu';
+  readonly device: DeviceChoice;
   readonly checked: boolean;
 }
 
-async function measure(file: string, { context, tokens, runs, device, checked }: Options): Promise<object> {
-  using model = await loadModel(file, { device, checked, contextLength: Math.max(1024, context + tokens) });
-  // Ids that every vocabulary has; a random model may end early, so that the rates count what was generated.
-  const prompt = Array.from({ length: context }, (_, i) => (i * 7919 + 13) % 250);
+async function measure({ name, path }: BenchModel, { context, tokens, runs, device, checked }: Options): Promise<{ adapter: string; figure: Figure }> {
+  using model = await loadModel(path, { device, checked, contextLength: Math.max(1024, context + tokens) });
+  const prompt = promptIds(context);
   const rates: number[] = [];
-  const heaps: number[] = [];
+  const heapMiB: number[] = [];
   for (let i = 0; i < runs + 2; i++) {
+    // A random model may end early: the rates count what was generated.
     const { timings } = await model.generate(prompt, { maxTokens: tokens, temperature: 0 }).result;
     if (i < 2) continue;
     rates.push(timings.generationTokensPerSecond);
-    heaps.push(process.memoryUsage().heapUsed / 2 ** 20);
+    heapMiB.push(Math.round((process.memoryUsage().heapUsed / 2 ** 20) * 10) / 10);
   }
-  rates.sort((a, b) => a - b);
-  const median = rates[Math.floor(rates.length / 2)] ?? Number.NaN;
-  const [least, most] = [rates[0] ?? Number.NaN, rates.at(-1) ?? Number.NaN];
+  const { name: adapter, checks } = model.backend;
+  const figure: Figure = { name: `${name} after ${context}`, ...spread(rates), unit: 'tok/s', checks, details: { tokens, heapMiB, load: model.loadTimings } };
+  console.error(`${figure.name}: ${formatFigure(figure)}, ${runs} runs of ${tokens} tokens, ${checks}, ${adapter}`);
+  console.error(`  heap after each run: ${heapMiB.join(', ')} MiB`);
   const rows = profileRows(await model.profile(), (label) => label.replace(/^blk\.\d+\./, '')).slice(0, 6);
-  const { name, checks } = model.backend;
-  console.error(
-    `${file}  ${name} (${checks}), after ${context} tokens: ${median.toFixed(0)} tok/s (${least.toFixed(0)} to ${most.toFixed(0)}, ${runs} runs of ${tokens})`,
-  );
-  console.error(`  heap after each run: ${heaps.map((heap) => heap.toFixed(1)).join(', ')} MiB`);
   console.error(`  ${rows.map(({ label, microseconds }) => `${label} ${microseconds.toFixed(0)} us`).join(', ')}`);
-  return {
-    file: file.split('/').at(-1),
-    adapter: name,
-    checks,
-    context,
-    tokens,
-    runs,
-    tokensPerSecond: { median, least, most },
-    heapMiB: heaps,
-    load: model.loadTimings,
-  };
+  return { adapter, figure };
 }

@@ -1,13 +1,19 @@
-/** `npm run bench -- NAME [arguments]`: runs one of the benchmarks beside this file. Alone, it lists them. */
+/**
+ * `npm run bench -- NAME [arguments]`: runs one of the benchmarks beside this file. Alone, it lists them. For those that return their figures:
+ * --json prints them with machine and versions, --save=FILE puts them into a file of results, --compare=FILE prints the ratios to the figures of that file (above 1 is better).
+ */
 
 import { readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import type { BenchResult } from './support/result.js';
+import { compareReport, readResults, reportOf, saveReport } from './support/results-file.js';
 
 /** What each benchmark's module exports. */
 interface Benchmark {
   /** One line for the list. */
   readonly summary?: string;
-  run(args: readonly string[]): Promise<void>;
+  /** Measures and prints; what it resolves with is reported where it is a `BenchResult`. */
+  run(args: readonly string[]): Promise<unknown>;
 }
 
 const folder = new URL('./', import.meta.url);
@@ -26,6 +32,10 @@ function benchmarkFiles(): Map<string, string> {
 
 function isBenchmark(module: object): module is Benchmark {
   return 'run' in module && typeof module.run === 'function';
+}
+
+function isResult(value: unknown): value is BenchResult {
+  return typeof value === 'object' && value !== null && 'figures' in value;
 }
 
 async function load(file: string): Promise<Benchmark | undefined> {
@@ -50,8 +60,27 @@ async function main(args: readonly string[]): Promise<number> {
     await list(files);
     return 2;
   }
-  await benchmark.run(rest);
+  const result = await benchmark.run(rest);
+  if (isResult(result)) report(name ?? '', rest, result);
   return 0;
+}
+
+function report(name: string, args: readonly string[], result: BenchResult): void {
+  const made = reportOf(name, args, result);
+  const [save, compare] = ['save', 'compare'].map((option) => optionValue(args, option));
+  if (args.includes('--json')) console.log(JSON.stringify(made));
+  if (compare !== undefined) {
+    const lines = compareReport(readResults(compare), made).map(({ line }) => `  ${line}`);
+    console.error(lines.length > 0 ? [`beside ${compare}:`, ...lines].join('\n') : `${compare} has none of these figures`);
+  }
+  if (save !== undefined) saveReport(save, made);
+}
+
+function optionValue(args: readonly string[], name: string): string | undefined {
+  const at = args.findIndex((arg) => arg === `--${name}` || arg.startsWith(`--${name}=`));
+  if (at < 0) return undefined;
+  const [, inline] = /=(.*)$/.exec(args[at] ?? '') ?? [];
+  return inline ?? args[at + 1];
 }
 
 // Dawn keeps the process alive: the end is said, not awaited.

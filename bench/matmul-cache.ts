@@ -1,7 +1,7 @@
 /**
  * Products with cached weights on the best device here. First every combination of rows, K, N and weight type, 4,096 outputs of each against f64; then the time of one row by a weight
  * of 4096 x 4096, from host input to host output, beside the bare round trip of the same machine: write 16 KiB, dispatch a copy, read 16 KiB.
- * Arguments: --json prints one JSON object; --only=product or --only=time does half; --device=webgpu or cpu; --rounds=N (default 400); --type=f32,q8_0,... for the times.
+ * Arguments: --only=product or --only=time does half; --device=webgpu or cpu; --rounds=N (default 400); --type=f32,q8_0,... for the times.
  * Ends with status 1 where an output is wrong.
  */
 
@@ -13,6 +13,7 @@ import { dequantize } from '../src/quant/index.js';
 import type { Backend } from '../src/runtime/backend.js';
 import { CompiledGraph } from '../src/runtime/compiled-graph.js';
 import { openBackend } from '../src/runtime/select.js';
+import { type BenchResult, type Figure, resultOf } from './support/result.js';
 
 export const summary = 'cached matrix products: all shapes against f64, and one row host to host';
 
@@ -36,7 +37,7 @@ interface Timing {
   readonly ratio: number;
 }
 
-export async function run(args: readonly string[]): Promise<void> {
+export async function run(args: readonly string[]): Promise<BenchResult> {
   const option = (name: string): string | undefined => args.find((arg) => arg.startsWith(`--${name}=`))?.slice(name.length + 3);
   const device = option('device');
   const backend = await openBackend({ device: device === 'cpu' || device === 'webgpu' ? device : 'auto' });
@@ -53,11 +54,14 @@ export async function run(args: readonly string[]): Promise<void> {
     ...(product ? { product } : {}),
     ...(times ? { times } : {}),
   };
-  if (args.includes('--json')) console.log(JSON.stringify(report));
-  else print(report);
+  print(report);
   cache.dispose();
   backend.dispose();
   if (product !== undefined && product.failures.length > 0) process.exit(1);
+  const figures = (times ?? []).map(
+    ({ label, medianMs, p10Ms, p90Ms }): Figure => ({ name: label, value: medianMs, least: p10Ms, most: p90Ms, unit: 'ms', checks: report.checks }),
+  );
+  return resultOf(backend, figures);
 }
 
 async function checkAll(
@@ -179,14 +183,14 @@ function print({
   product?: Awaited<ReturnType<typeof checkAll>>;
   times?: readonly Timing[];
 }): void {
-  console.log(`${name}, ${checks}`);
+  console.error(`${name}, ${checks}`);
   if (product !== undefined) {
-    console.log(
+    console.error(
       `${product.products} products, ${product.outputs} outputs: worst error ${product.worst.toFixed(3)} of what is accepted, ${product.failures.length} wrong`,
     );
-    for (const failure of product.failures) console.log(`  ${failure.product}: ${failure.error}`);
+    for (const failure of product.failures) console.error(`  ${failure.product}: ${failure.error}`);
   }
   for (const { label, medianMs, p10Ms, p90Ms, ratio } of times ?? []) {
-    console.log(`${label.padEnd(28)} ${medianMs.toFixed(4)} ms (${p10Ms.toFixed(4)} to ${p90Ms.toFixed(4)})  ${ratio.toFixed(2)} of the bare round trip`);
+    console.error(`${label.padEnd(28)} ${medianMs.toFixed(4)} ms (${p10Ms.toFixed(4)} to ${p90Ms.toFixed(4)})  ${ratio.toFixed(2)} of the bare round trip`);
   }
 }

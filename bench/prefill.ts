@@ -1,6 +1,6 @@
 /**
- * Prefill on a GPU: one run over a prompt, as `generate` makes it, without text. Median of seven runs by the clock, and the time of every kind of step by the device's clock.
- * Arguments: GGUF files, and --rows N for the prompt's tokens (default 2048).
+ * Prefill on a GPU: one run over a prompt, as `generate` makes it, without text. Median of the runs by the clock, and the time of every kind of step by the device's clock.
+ * Arguments: GGUF files, --synthetic=NAME:MIX; --rows=N,... for the prompt's tokens (default 2048), --runs=N (default 7), --checked, --peers: the same files by the peers that are installed.
  */
 
 import { openGguf } from '../src/formats/gguf/index.js';
@@ -14,17 +14,25 @@ import { allocateBanks } from '../src/runtime/arena.js';
 import type { Executable, Program, RegionWrite, StepTiming, Storage } from '../src/runtime/backend.js';
 import { TensorStore, type TensorWriter } from '../src/runtime/tensors.js';
 import { WebGpuBackend } from '../src/runtime/webgpu-backend.js';
+import { llamaFigures } from './peers/llama.js';
+import { BenchArgs } from './support/args.js';
+import { type BenchModel, modelOptions, modelsOf, promptIds } from './support/models.js';
+import { type BenchResult, type Figure, formatFigure, rates } from './support/result.js';
 
 export const summary = 'prefill of GGUF models on a GPU, with the time of each kind of step';
 
-const contextLength = 4096;
-
-export async function run(args: readonly string[]): Promise<void> {
-  const at = args.indexOf('--rows');
-  const rows = at < 0 ? 2048 : Number(args[at + 1]);
-  const gpu = await GpuDevice.request();
-  console.log(`${gpu.adapterInfo.name}, ${rows} tokens`);
-  for (const path of args.filter((_, index) => at < 0 || (index !== at && index !== at + 1))) await measure(gpu, path, rows);
+export async function run(args: readonly string[]): Promise<BenchResult> {
+  const known = new BenchArgs(args, { flags: ['checked', 'peers'], values: [...modelOptions, 'rows', 'runs'] });
+  const gpu = await GpuDevice.request({ checked: known.flag('checked') });
+  const runs = known.count('runs', 7);
+  const figures: Figure[] = [];
+  for (const model of await modelsOf(known)) {
+    for (const rows of known.counts('rows', [2048])) {
+      figures.push(await measure(gpu, model, rows, runs));
+      if (known.flag('peers')) figures.push(...(await llamaFigures(model, { prompt: rows, tokens: 8, runs, only: 'prefill' })));
+    }
+  }
+  return { adapter: gpu.adapterInfo.name, figures };
 }
 
 interface Prepared {
@@ -35,7 +43,7 @@ interface Prepared {
   dispose(): void;
 }
 
-async function measure(gpu: GpuDevice, path: string, rows: number): Promise<void> {
+async function measure(gpu: GpuDevice, { name, path }: BenchModel, rows: number, runs: number): Promise<Figure> {
   const backend = new WebGpuBackend(gpu, { owned: false });
   const prepared = await prepare(backend, path, rows);
   const { executable, session } = prepared;
@@ -43,25 +51,25 @@ async function measure(gpu: GpuDevice, path: string, rows: number): Promise<void
   const once = async (): Promise<number> => {
     const start = performance.now();
     await executable.run([state], [{ storage: session, offset: 0, byteLength: 16 }]);
-    return performance.now() - start;
+    return (performance.now() - start) / 1e3;
   };
   for (let i = 0; i < 4; i++) await once();
   const times: number[] = [];
-  for (let i = 0; i < 7; i++) times.push(await once());
-  times.sort((a, b) => a - b);
-  const [least = 0, , , median = 0, , , most = 0] = times;
-  const { length } = prepared.program.plan.steps;
-  console.log(
-    `${path}: ${((rows / median) * 1000).toFixed(0)} tok/s; ${median.toFixed(2)} ms (${least.toFixed(2)} to ${most.toFixed(2)}), ${length} dispatches`,
-  );
-  console.log(`  ${prepared.program.kernels.length} kernels compiled in ${prepared.compileMs.toFixed(0)} ms`);
+  for (let i = 0; i < runs; i++) times.push(await once());
+  const { kernels, plan } = prepared.program;
+  const details = { compileMs: prepared.compileMs, kernels: kernels.length, dispatches: plan.steps.length };
+  const figure: Figure = { name: `${name} of ${rows} tokens`, ...rates(rows, times), unit: 'tok/s', checks: gpu.checks, details };
+  console.error(`${figure.name}: ${formatFigure(figure)}, ${runs} runs, ${gpu.checks}, ${gpu.adapterInfo.name}`);
+  console.error(`  ${plan.steps.length} dispatches; ${kernels.length} kernels compiled in ${prepared.compileMs.toFixed(0)} ms`);
   await backend.write(session, 0, state.bytes);
   report(await executable.profile());
   prepared.dispose();
   backend.dispose();
+  return figure;
 }
 
 async function prepare(backend: WebGpuBackend, path: string, rows: number): Promise<Prepared> {
+  const contextLength = Math.max(4096, rows);
   const file = await openGguf(path);
   const { config, weights } = describeModel(file);
   const { graph } = rewrite(decoderGraph(config, weights, { rows, maxRows: rows, contextLength, cacheType: 'f16', logits: 'next' }));
@@ -98,7 +106,7 @@ async function prepare(backend: WebGpuBackend, path: string, rows: number): Prom
 function sessionBytes(rows: number): Uint8Array {
   const words = new Uint32Array(stateWords(rows));
   words[stateWord.rows] = rows;
-  for (let i = 0; i < rows; i++) words[stateWord.ids + i] = (i * 7919 + 13) % 250;
+  words.set(promptIds(rows), stateWord.ids);
   return new Uint8Array(words.buffer);
 }
 
@@ -111,6 +119,6 @@ function report(steps: readonly StepTiming[]): void {
     kinds.set(name, { ns: kind.ns + ns, count: kind.count + 1 });
   }
   for (const [name, { ns, count }] of [...kinds].sort(([, a], [, b]) => b.ns - a.ns)) {
-    console.log(`  ${(ns / 1e6).toFixed(3).padStart(9)} ms  ${name}: ${count} of ${(ns / count / 1e3).toFixed(1)} us`);
+    console.error(`  ${(ns / 1e6).toFixed(3).padStart(9)} ms  ${name}: ${count} of ${(ns / count / 1e3).toFixed(1)} us`);
   }
 }

@@ -1,6 +1,6 @@
 /**
  * Tensor operations on a device, by timestamps of their steps: products of f32 matrices, elementwise sums, reductions, softmax, selection. Device-resident: nothing is read back.
- * Arguments: `checked` leaves robustness checks on; `cases` first holds every case of every operation to its reference.
+ * Arguments: --checked leaves robustness checks on; --cases first holds every case of every operation to its reference.
  */
 
 import { GpuDevice } from '../src/gpu/device.js';
@@ -13,6 +13,8 @@ import type { Backend } from '../src/runtime/backend.js';
 import { checkCase } from '../src/runtime/check.js';
 import { openBackend } from '../src/runtime/select.js';
 import { jobOf, storageBuffer, timeJobs, warmUp } from './gpu-timer.js';
+import { BenchArgs } from './support/args.js';
+import { type BenchResult, type Figure, formatNumber, resultOf } from './support/result.js';
 
 export const summary = 'tensor operations on a device, by timestamps: matmul, elementwise, reductions, softmax, topK';
 
@@ -67,13 +69,13 @@ async function checkAll(backend: Backend): Promise<void> {
     const { ok, worst, where } = await checkCase(backend, opCase);
     if (ok) continue;
     failed += 1;
-    console.log(`  ${opCase.name}: ${worst.toFixed(2)} of the accepted error at ${where}`);
+    console.error(`  ${opCase.name}: ${worst.toFixed(2)} of the accepted error at ${where}`);
   }
-  console.log(`${cases.length - failed} of ${cases.length} cases agree with the reference`);
+  console.error(`${cases.length - failed} of ${cases.length} cases agree with the reference`);
 }
 
 /** The steps of one plan, each value in a buffer of its own, many rounds in one pass: what the device needs, without the host. */
-async function measure(gpu: GpuDevice, { name, shapes, build, work, unit }: Plan): Promise<void> {
+async function measure(gpu: GpuDevice, { name, shapes, build, work, unit }: Plan): Promise<Figure> {
   const g = new GraphBuilder();
   const inputs = shapes.map((shape, i) => g.input(`x${i}`, { dtype: 'f32', shape }));
   g.output('y', build(g, inputs));
@@ -101,18 +103,27 @@ async function measure(gpu: GpuDevice, { name, shapes, build, work, unit }: Plan
   );
   const compile = performance.now() - start;
   await warmUp(gpu, jobs);
-  const { median } = await timeJobs(gpu, jobs);
+  const { median, least, most } = await timeJobs(gpu, jobs);
   for (const buffer of buffers.values()) buffer.destroy();
-  const rate = (work / median).toFixed(1).padStart(8);
-  console.log(`  ${name.padEnd(36)} ${(median * 1e6).toFixed(1).padStart(9)} us ${rate} ${unit}   ${steps.length} steps, compiled in ${compile.toFixed(0)} ms`);
+  const details = { us: median * 1e6, steps: steps.length, compileMs: compile };
+  const figure: Figure = { name, value: work / median, least: work / most, most: work / least, samples: 5, unit, checks: gpu.checks, details };
+  const microseconds = formatNumber(median * 1e6).padStart(9);
+  console.error(
+    `  ${name.padEnd(36)} ${microseconds} us ${formatNumber(figure.value).padStart(8)} ${unit}   ${steps.length} steps, compiled in ${compile.toFixed(0)} ms`,
+  );
+  return figure;
 }
 
-export async function run(args: readonly string[]): Promise<void> {
-  const gpu = await GpuDevice.request({ checked: args.includes('checked') });
+export async function run(args: readonly string[]): Promise<BenchResult> {
+  const known = new BenchArgs(args, { flags: ['checked', 'cases'] });
+  const gpu = await GpuDevice.request({ checked: known.flag('checked') });
   const backend = await openBackend({ device: gpu });
-  console.log(`${backend.name}${args.includes('checked') ? ', checked' : ''}`);
-  if (args.includes('cases')) await checkAll(backend);
-  for (const plan of plans) await measure(gpu, plan);
+  console.error(`${backend.name}, ${backend.checks}`);
+  if (known.flag('cases')) await checkAll(backend);
+  const figures: Figure[] = [];
+  for (const plan of plans) figures.push(await measure(gpu, plan));
+  const result = resultOf(backend, figures);
   backend.dispose();
   gpu.dispose();
+  return result;
 }
