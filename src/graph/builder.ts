@@ -91,8 +91,17 @@ export class GraphBuilder {
     return this.add('cacheWrite', {}, [cache, x, state], name);
   }
 
-  attention(q: NodeId, keys: NodeId, values: NodeId, state: NodeId, scale: number, name = 'attention'): NodeId {
-    return this.add('attention', { scale }, [q, keys, values, state], name);
+  /** Causal attention over the cache; see the definition for the shapes, `window`, `softcap` and `sinks` (f32 [query heads]). */
+  attention(
+    q: NodeId,
+    keys: NodeId,
+    values: NodeId,
+    state: NodeId,
+    options: OpParams['attention'] & { readonly sinks?: NodeId | undefined },
+    name = 'attention',
+  ): NodeId {
+    const { sinks, ...params } = options;
+    return this.add('attention', params, [q, keys, values, state, ...(sinks === undefined ? [] : [sinks])], name);
   }
 
   /** alpha a b of f32 matrices; see the definition for the shapes. */

@@ -129,6 +129,11 @@ class Draft {
   }
 
   #wantsAttention(node: NodeOf<'attention'>, match: AttentionMatch): boolean {
+    const beyond = beyondFused(node);
+    if (beyond !== undefined) {
+      this.report.push({ rule: 'attendToken', at: node.name, applied: false, reason: `${beyond} attend in steps of their own` });
+      return false;
+    }
     const types = (ids: readonly NodeId[]) => ids.map((id) => this.#reader.nodes[id]?.type ?? node.type);
     const { params, inputs } = qkvOf(match);
     const product = { op: 'qkv', params, inputs: types(inputs) } as NodeTypes;
@@ -201,6 +206,16 @@ class Draft {
     this.nodes.push({ id, op, params, inputs, type, name } as GraphNode);
     return id;
   }
+}
+
+/** What an attention asks for that `attendToken` does not have. */
+function beyondFused({ params, inputs }: NodeOf<'attention'>): string | undefined {
+  const asked = [
+    ...(params.window === undefined ? [] : ['sliding windows']),
+    ...(params.softcap === undefined ? [] : ['softcaps']),
+    ...(inputs.length > 4 ? ['sinks'] : []),
+  ];
+  return asked.length === 0 ? undefined : asked.join(' and ');
 }
 
 function qkvOf({ x, gain, eps, products }: AttentionMatch): { params: OpParams['qkv']; inputs: readonly NodeId[] } {

@@ -1,13 +1,28 @@
 /**
  * Attention of one query row. A workgroup takes up to `split` positions of one KV head and all or some of the query heads that read it: scores by small teams of
- * threads, weights, then the weighted sum of the values with a thread per chunk of columns. Where the capacity is one split, it writes the result (`direct`); else
- * partial sums with their (maximum, sum), which the merge kernel adds. The grid covers the capacity; workgroups beyond the position leave at once.
+ * threads, weights, then the weighted sum of the values with a thread per chunk of columns. Where all that a row sees is one split, it writes the result (`direct`); else
+ * partial sums with their (maximum, sum), which the merge kernel adds. Splits count from the first position that the row sees. The grid covers the capacity, or the window; workgroups
+ * beyond the position leave at once.
  */
 
 import type { GpuKernel, KernelFeature } from '../core/kernel.js';
 import { stateWord } from '../ops/state.js';
-import { type AttentionProblem, type CacheChunks, cacheChunks, dotText, maskedScore, problemParams } from './attention-text.js';
-import { declareBindings, defineKernel, f32Literal, foldGrid, mainHead, repeat, type SubgroupRange, vectorType, workgroupReduction } from './template.js';
+import {
+  type AttentionProblem,
+  type CacheChunks,
+  cacheChunks,
+  cappedFunction,
+  cappedText,
+  dotText,
+  firstSeenText,
+  maskedScore,
+  problemParams,
+  reachOf,
+  scoreScale,
+  sinksBinding,
+  sinkText,
+} from './attention-text.js';
+import { declareBindings, defineKernel, foldGrid, mainHead, repeat, type SubgroupRange, vectorType, workgroupReduction } from './template.js';
 
 export interface DecodeShape {
   readonly threads: number;
@@ -94,7 +109,7 @@ export function decodeBytes(problem: AttentionProblem, shape: DecodeShape): numb
 }
 
 export function decodeSplits(problem: AttentionProblem, shape: DecodeShape): number {
-  return Math.ceil(problem.capacity / shape.split);
+  return Math.ceil(reachOf(problem) / shape.split);
 }
 
 export function attentionDecodeKernel(problem: AttentionProblem, shape: DecodeShape): GpuKernel {
@@ -106,7 +121,10 @@ export function attentionDecodeKernel(problem: AttentionProblem, shape: DecodeSh
   return defineKernel({
     family: 'attention_decode',
     params: { ...problemParams(problem), ...shape },
-    bindings: shape.direct ? ['read', 'read', 'read', 'read', 'read_write'] : ['read', 'read', 'read', 'read', 'read_write', 'read_write'],
+    bindings: [
+      ...Array.from({ length: shape.direct && problem.sinks === true ? 5 : 4 }, () => 'read' as const),
+      ...(shape.direct ? (['read_write'] as const) : (['read_write', 'read_write'] as const)),
+    ],
     workgroups: foldGrid(count),
     workgroupSize: shape.threads,
     workgroupBytes: decodeBytes(problem, shape),
@@ -118,6 +136,7 @@ export function attentionDecodeKernel(problem: AttentionProblem, shape: DecodeSh
         ['keys', layout.keyChunks.storage, 'read'],
         ['values', layout.valueChunks.storage, 'read'],
         ['state', 'u32', 'read'],
+        ...(shape.direct ? sinksBinding(problem) : []),
         ...(shape.direct ? [['y', type, 'read_write'] as const] : [['partials', type, 'read_write'] as const, ['stats', 'vec2<f32>', 'read_write'] as const]),
       ]);
       const groupHeads = shape.groupHeads;
@@ -125,11 +144,11 @@ export function attentionDecodeKernel(problem: AttentionProblem, shape: DecodeSh
 var<workgroup> scores: array<f32, ${groupHeads * shape.split}>;
 var<workgroup> tops: array<f32, ${groupHeads * layout.team}>;
 var<workgroup> sums: array<f32, ${groupHeads * layout.team}>;
-${mainHead(count, shape.threads)}  let slice = group % ${shape.slices}u;
+${cappedFunction(problem, 'f32')}${mainHead(count, shape.threads)}  let slice = group % ${shape.slices}u;
   let part = (group / ${shape.slices}u) % ${parts}u;
   let split = group / ${parts * shape.slices}u;
   let length = min(state[${stateWord.position}] + 1u, ${problem.capacity}u);
-  let start = split * ${shape.split}u;
+  let start = ${problem.window === undefined ? '' : `${firstSeenText(problem, 'length')} + `}split * ${shape.split}u;
   if (start >= length) { return; }
   let count = min(length - start, ${shape.split}u);
   let firstHead = part * ${groupHeads}u;
@@ -142,10 +161,10 @@ ${weightsText(layout)}${valuesText(layout)}${sumsText(layout)}}
   });
 }
 
-/** The query in units where e^x is exp2. */
+/** The query, so that its product with a key is a score in units where e^x is exp2, or what is to be capped. */
 function stageQuery({ problem, shape, headVectors }: Layout): string {
   const vectors = shape.groupHeads * headVectors;
-  const scale = f32Literal(problem.scale * Math.LOG2E);
+  const scale = scoreScale(problem);
   return repeat(
     Math.ceil(vectors / shape.threads),
     (i) => {
@@ -164,7 +183,7 @@ function divisorUpTo(count: number, most: number): number {
 }
 
 /** Scores of all heads: `lanes` neighbours share the columns of a position, each thread takes several positions at once so that many loads are in flight. */
-function scoresText({ shape, keyChunks, vector, headVectors, keyRow }: Layout): string {
+function scoresText({ problem, shape, keyChunks, vector, headVectors, keyRow }: Layout): string {
   const { lanes, threads, split, groupHeads } = shape;
   const perPass = threads / lanes;
   const perLane = keyRow / lanes;
@@ -204,7 +223,7 @@ ${repeat(positions, (u) => `    let at${u} = first + ${u * perPass}u + slot;\n  
   .join('')}${repeat(
   positions,
   (u) => `    if (at${u} < count) {
-${repeat(groupHeads, (h) => `      ${lanes > 1 ? `if (sub == ${h % lanes}u) ` : ''}{ scores[${h * split}u + at${u}] = s${u}_${h}; }\n`, '')}    }
+${repeat(groupHeads, (h) => `      ${lanes > 1 ? `if (sub == ${h % lanes}u) ` : ''}{ scores[${h * split}u + at${u}] = ${cappedText(problem, `s${u}_${h}`)}; }\n`, '')}    }
 `,
   '',
 )}  }
@@ -212,8 +231,9 @@ ${repeat(groupHeads, (h) => `      ${lanes > 1 ? `if (sub == ${h % lanes}u) ` : 
 }
 
 /** Scores become weights e^(score - maximum); each head has a team of threads. \`tops\` and \`sums\` keep the parts of its maximum and sum. */
-function weightsText({ shape, team }: Layout): string {
-  const { split, groupHeads, threads } = shape;
+function weightsText({ problem, shape, team }: Layout): string {
+  const { split, groupHeads, threads, direct } = shape;
+  const sink = direct && problem.sinks === true;
   const walk = (body: string): string => `    for (var i = 0u; i < ${Math.ceil(split / team)}u; i++) {
       let at = i * ${team}u + local % ${team}u;
       if (at < count) { ${body} }
@@ -222,7 +242,7 @@ function weightsText({ shape, team }: Layout): string {
   const guard = groupHeads * team < threads ? `if (local < ${groupHeads * team}u) ` : '';
   return `  let member = (local / ${team}u) * ${split}u;
   ${guard}{
-    var top = ${maskedScore};
+    var top = ${sink ? sinkText(`firstHead + local / ${team}u`) : maskedScore};
 ${walk('top = max(top, scores[member + at]);')}    tops[local] = top;
   }
   workgroupBarrier();
@@ -298,7 +318,11 @@ function sumsText(layout: Layout): string {
     .join('');
   const row = folded ? `local / ${subgroupSize}u` : 'valueSlot';
   const writer = folded ? `local % ${subgroupSize}u < ${sliceRow}u` : `valueSlot < ${valueRows}u`;
-  const headSum = `    var total = 0.0;
+  const headTop = `    var top = tops[head * ${team}u];
+    for (var i = 1u; i < ${team}u; i++) { top = max(top, tops[head * ${team}u + i]); }
+`;
+  const sink = direct && problem.sinks === true;
+  const headSum = `${sink ? `${headTop}    var total = exp2(${sinkText('firstHead + head')} - top);` : '    var total = 0.0;'}
     for (var i = 0u; i < ${team}u; i++) { total += sums[head * ${team}u + i]; }
 `;
   const round = (first: number): string => {
@@ -327,9 +351,7 @@ ${
     ? ''
     : `  if (local < ${groupHeads}u) {
     let head = local;
-    var top = tops[head * ${team}u];
-    for (var i = 1u; i < ${team}u; i++) { top = max(top, tops[head * ${team}u + i]); }
-${headSum}    stats[split * ${problem.heads}u + firstHead + head] = vec2<f32>(top, total);
+${headTop}${headSum}    stats[split * ${problem.heads}u + firstHead + head] = vec2<f32>(top, total);
   }
 `;
   return `${fold}${rounds.join('  workgroupBarrier();\n')}${stats}`;
@@ -349,10 +371,12 @@ export function attentionMergeKernel(problem: AttentionProblem, shape: DecodeSha
       heads: problem.heads,
       width: problem.width,
       capacity: problem.capacity,
+      window: reachOf(problem),
+      sinks: problem.sinks === true,
       split: shape.split,
       subgroups: subgroups === undefined ? 'none' : { ...subgroups },
     },
-    bindings: ['read', 'read', 'read', 'read_write'],
+    bindings: [...Array.from({ length: problem.sinks === true ? 4 : 3 }, () => 'read' as const), 'read_write'],
     workgroups: foldGrid(problem.heads),
     workgroupSize: threads,
     workgroupBytes: top.bytes + sum.bytes + threads * vector * 4,
@@ -364,11 +388,12 @@ export function attentionMergeKernel(problem: AttentionProblem, shape: DecodeSha
         ['partials', type, 'read'],
         ['stats', 'vec2<f32>', 'read'],
         ['state', 'u32', 'read'],
+        ...sinksBinding(problem),
         ['y', type, 'read_write'],
       ])}var<workgroup> parts: array<${type}, ${threads}>;
 ${top.declarations}${sum.declarations}${mainHead(problem.heads, threads, top.builtins)}  let length = min(state[${stateWord.position}] + 1u, ${problem.capacity}u);
-  let used = (length + ${shape.split - 1}u) / ${shape.split}u;
-  var own = ${maskedScore};
+  let used = (min(length, ${reachOf(problem)}u) + ${shape.split - 1}u) / ${shape.split}u;
+  var own = ${problem.sinks === true ? sinkText('group') : maskedScore};
   for (var i = 0u; i < ${walk}u; i++) {
     let split = i * ${threads}u + local;
     if (split < used) { own = max(own, stats[split * ${problem.heads}u + group].x); }
@@ -382,7 +407,7 @@ ${top.declarations}${sum.declarations}${mainHead(problem.heads, threads, top.bui
       weight += pair.y * exp2(pair.x - largest);
     }
   }
-  let total = ${sum.call('weight')};
+  let total = ${problem.sinks === true ? `exp2(${sinkText('group')} - largest) + ` : ''}${sum.call('weight')};
   let place = local % ${headVectors}u;
   let row = local / ${headVectors}u;
   var result = ${type}(0.0);

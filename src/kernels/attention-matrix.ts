@@ -10,93 +10,14 @@
 import type { GpuCapabilities } from '../core/capabilities.js';
 import type { GpuKernel } from '../core/kernel.js';
 import { stateWord } from '../ops/state.js';
-import { type AttentionProblem, maskedScore, problemParams } from './attention-text.js';
+import { grid, type MatrixAttentionLayout, type MatrixAttentionShape, matrixAttentionBytes, matrixAttentionLayout } from './attention-matrix-layout.js';
+import { finishText, rescaleText } from './attention-matrix-output.js';
+import { exponentials, firstReference, largestSum, readScores, rowMaximum, tileSum, windowText, writeWeights } from './attention-matrix-softmax.js';
+import { type AttentionProblem, cappedFunction, problemParams, sinksBinding } from './attention-text.js';
 import type { CacheType } from './cache.js';
 import { matrixSize, matrixTypes } from './matrix/gemm.js';
 import { hasMatrices } from './matrix/linear.js';
-import { declareBindings, defineKernel, f32Literal, foldGrid, mainHead, repeat } from './template.js';
-
-export interface MatrixAttentionShape {
-  readonly tileRows: number;
-  readonly tileKeys: number;
-  /** How the subgroups share the scores (rows, keys) and the output (rows, columns). */
-  readonly scores: readonly [number, number];
-  readonly output: readonly [number, number];
-  readonly subgroupSize: number;
-}
-
-/** A row's P may reach 2^15 in f16; its sum over a tile tells. */
-const largestSum = 2 ** 15;
-/**
- * Exponents count from the maximum plus this, so that P starts at 2^-6 and the maximum may grow by about 2^21 before anything is scaled. f16 then resolves a weight to 2^-18 of the
- * largest, which is as good as its 11 bits.
- */
-const headroom = 6;
-
-interface Layout {
-  readonly subgroups: number;
-  readonly threads: number;
-  /** Pieces of 16 bytes in a head, and strides of rows in workgroup memory: of keys and values, scores, P. */
-  readonly pieces: number;
-  readonly keyStride: number;
-  readonly scoreStride: number;
-  readonly weightStride: number;
-  /** Where values, scores and P begin in workgroup memory, and its size, in pieces. */
-  readonly valuesAt: number;
-  readonly scoresAt: number;
-  readonly weightsAt: number;
-  readonly size: number;
-  /** Matrices of a subgroup: scores down and across, output down and across. */
-  readonly si: number;
-  readonly sj: number;
-  readonly oi: number;
-  readonly oj: number;
-  /** Matrices along the head and along the keys of a tile. */
-  readonly headSteps: number;
-  readonly keySteps: number;
-  /** Threads of a row of scores, and chunks of 8 scores that each of them has. */
-  readonly lanes: number;
-  readonly chunks: number;
-  /** Pieces of keys (and of values) that a thread moves for a tile. */
-  readonly moves: number;
-}
-
-function layoutOf({ width }: AttentionProblem, { tileRows, tileKeys, scores, output, subgroupSize }: MatrixAttentionShape): Layout {
-  const subgroups = scores[0] * scores[1];
-  const threads = subgroups * subgroupSize;
-  const pieces = width / 8;
-  const [keyStride, scoreStride, weightStride] = [pieces + 1, tileKeys / 4 + 2, tileKeys / 8 + 1];
-  const valuesAt = tileKeys * keyStride;
-  const scoresAt = 2 * valuesAt;
-  const weightsAt = scoresAt + tileRows * scoreStride;
-  const lanes = threads / tileRows;
-  return {
-    subgroups,
-    threads,
-    pieces,
-    keyStride,
-    scoreStride,
-    weightStride,
-    valuesAt,
-    scoresAt,
-    weightsAt,
-    size: weightsAt + tileRows * weightStride,
-    si: tileRows / scores[0] / matrixSize,
-    sj: tileKeys / scores[1] / matrixSize,
-    oi: tileRows / output[0] / matrixSize,
-    oj: width / output[1] / matrixSize,
-    headSteps: width / matrixSize,
-    keySteps: tileKeys / matrixSize,
-    lanes,
-    chunks: tileKeys / lanes / 8,
-    moves: Math.ceil((tileKeys * pieces) / threads),
-  };
-}
-
-/** Bytes of workgroup memory that a shape takes. */
-export function matrixAttentionBytes(problem: AttentionProblem, shape: MatrixAttentionShape): number {
-  return layoutOf(problem, shape).size * 16 + shape.tileRows * 4 + 4;
-}
+import { declareBindings, defineKernel, foldGrid, mainHead, repeat } from './template.js';
 
 /** Rows of (token, head) from which whole tiles are worth filling. */
 export const leastMatrixAttentionRows = 32;
@@ -117,19 +38,19 @@ export function selectMatrixAttention(
       : { tileRows: 64, tileKeys: 16, scores: [4, 1], output: [4, 1], subgroupSize: 32 };
   const bytes = matrixAttentionBytes(problem, shape);
   const { maxComputeWorkgroupStorageSize: most, maxComputeInvocationsPerWorkgroup: invocations } = capabilities.limits;
-  if (bytes > most || layoutOf(problem, shape).threads > invocations) return undefined;
+  if (bytes > most || matrixAttentionLayout(problem, shape).threads > invocations) return undefined;
   return { shape, reason: `f16 matrices, tiles of ${shape.tileRows} rows and ${shape.tileKeys} keys` };
 }
 
 export function attentionMatrixKernel(problem: AttentionProblem, shape: MatrixAttentionShape): GpuKernel {
-  const layout = layoutOf(problem, shape);
+  const layout = matrixAttentionLayout(problem, shape);
   const ratio = problem.heads / problem.kvHeads;
   const tiles = Math.ceil((problem.rows * ratio) / shape.tileRows);
   const count = tiles * problem.kvHeads;
   return defineKernel({
     family: 'attention_matrix',
     params: { ...problemParams(problem), ...shape },
-    bindings: ['read', 'read', 'read', 'read', 'read_write'],
+    bindings: [...Array.from({ length: problem.sinks === true ? 5 : 4 }, () => 'read' as const), 'read_write'],
     workgroups: foldGrid(count),
     workgroupSize: layout.threads,
     workgroupBytes: matrixAttentionBytes(problem, shape),
@@ -139,6 +60,7 @@ export function attentionMatrixKernel(problem: AttentionProblem, shape: MatrixAt
       ['keys', problem.keys === 'f16' ? 'vec4<u32>' : 'vec4<f32>', 'read'],
       ['values', problem.values === 'f16' ? 'vec4<u32>' : 'vec4<f32>', 'read'],
       ['state', 'u32', 'read'],
+      ...sinksBinding(problem),
       ['y', 'vec4<f32>', 'read_write'],
     ])}var<workgroup> memory: array<vec4<u32>, ${layout.size}>;
 var<workgroup> rowScale: array<f32, ${shape.tileRows}>;
@@ -146,8 +68,8 @@ var<workgroup> grown: atomic<u32>;
 fn pack8(a: vec4<f32>, b: vec4<f32>) -> vec4<u32> {
   return vec4<u32>(bitcast<vec2<u32>>(vec4<f16>(a)), bitcast<vec2<u32>>(vec4<f16>(b)));
 }
-fn limited(v: vec4<f32>) -> vec4<f32> { return clamp(v, vec4<f32>(-65504.0), vec4<f32>(65504.0)); }
-${pieceLoad('keys', problem.keys)}${pieceLoad('values', problem.values)}${mainHead(count, layout.threads, '@builtin(subgroup_id) subgroup: u32')}${headText(problem, shape, layout, tiles)}${queryText(problem, shape, layout)}${walkText(problem, shape, layout)}${finishText(problem, shape, layout)}}
+${cappedFunction(problem, 'vec4<f32>')}fn limited(v: vec4<f32>) -> vec4<f32> { return clamp(v, vec4<f32>(-65504.0), vec4<f32>(65504.0)); }
+${pieceLoad('keys', problem.keys)}${pieceLoad('values', problem.values)}${mainHead(count, layout.threads, '@builtin(subgroup_id) subgroup: u32')}${headText(problem, shape, layout, tiles)}${windowText(problem)}${queryText(problem, shape, layout)}${walkText(problem, shape, layout)}${finishText(problem, shape, layout)}}
 `,
   });
 }
@@ -158,14 +80,11 @@ function pieceLoad(name: string, type: CacheType): string {
   return `fn load_${name}(at: u32) -> vec4<u32> { return ${body}; }\n`;
 }
 
-const grid = (n: number, m: number, line: (i: number, j: number) => string, separator = '\n'): string =>
-  repeat(n, (i) => repeat(m, (j) => line(i, j), separator), separator);
-
 /** Where this workgroup, subgroup and thread stand. */
 function headText(
   { rows, heads, kvHeads, capacity }: AttentionProblem,
   { tileRows, tileKeys, scores, output }: MatrixAttentionShape,
-  layout: Layout,
+  layout: MatrixAttentionLayout,
   tiles: number,
 ): string {
   const ratio = heads / kvHeads;
@@ -192,7 +111,8 @@ function headText(
   let valueFrom = ${valuesAt}u + outColumn * ${pieces / output[1]}u;
   let scoreFrom = ${scoresAt}u + row * ${scoreStride}u + part * 2u;
   let weightTo = ${weightsAt}u + row * ${weightStride}u + part;
-  let lastSeen = position + (first + row) / ${ratio}u;
+  // Padding rows attend as the last live one.
+  let lastSeen = min(position + (first + row) / ${ratio}u, length - 1u);
   let firstSeen = position + first / ${ratio}u;
 ${repeat(moves, (i) => `  let moveRow${i} = (local + ${i * threads}u) / ${pieces}u;\n  let movePiece${i} = (local + ${i * threads}u) % ${pieces}u;`)}
 `;
@@ -202,7 +122,7 @@ ${repeat(moves, (i) => `  let moveRow${i} = (local + ${i * threads}u) / ${pieces
 function queryText(
   { width, rows, heads, kvHeads }: AttentionProblem,
   { tileRows, scores }: MatrixAttentionShape,
-  { threads, size, si, headSteps }: Layout,
+  { threads, size, si, headSteps }: MatrixAttentionLayout,
 ): string {
   const ratio = heads / kvHeads;
   const room = Math.floor(size / tileRows);
@@ -227,8 +147,9 @@ ${grid(si, count, (i, k) => `  let query${i}_${from + k} = subgroupMatrixLoad<Le
   return text.join('');
 }
 
-function walkText(problem: AttentionProblem, shape: MatrixAttentionShape, layout: Layout): string {
+function walkText(problem: AttentionProblem, shape: MatrixAttentionShape, layout: MatrixAttentionLayout): string {
   const { oi, oj, moves, valuesAt, keyStride } = layout;
+  const start = problem.window === undefined ? '0u' : `(firstFrom / ${shape.tileKeys}u)`;
   const fetch = (name: 'keys' | 'values', tile: string): string =>
     repeat(
       moves,
@@ -242,19 +163,16 @@ function walkText(problem: AttentionProblem, shape: MatrixAttentionShape, layout
   ${repeat(moves, (i) => `var keysNext${i}: vec4<u32>; var valuesNext${i}: vec4<u32>;`, ' ')}
   var reference = -1e37;
   var sum = 0.0;
-${fetch('keys', '0u')}
+${fetch('keys', start)}
 ${put('keys', 0)}
-${fetch('values', '0u')}
-${fetch('keys', 'min(1u, tiles - 1u)')}
+${fetch('values', start)}
+${fetch('keys', `min(${problem.window === undefined ? '1u' : `${start} + 1u`}, tiles - 1u)`)}
   workgroupBarrier();
 ${scoresText(shape, layout)}
-  for (var tile = 0u; tile < tiles; tile++) {
+  for (var tile = ${start}; tile < tiles; tile++) {
     workgroupBarrier();
-${readScores(shape, layout)}
-    if (tile == 0u) {
-${rowMaximum(problem, layout)}
-      reference = top;
-    }
+${readScores(problem, shape, layout)}
+${firstReference(problem, shape, layout)}
 ${exponentials(problem, layout)}
     var here = 0.0;
 ${tileSum(layout)}
@@ -263,7 +181,7 @@ ${put('values', valuesAt)}
 ${put('keys', 0)}
     if (here > ${largestSum}.0) { atomicStore(&grown, 1u); }
     if (workgroupUniformLoad(&grown) != 0u) {
-${readScores(shape, layout)}
+${readScores(problem, shape, layout)}
 ${rowMaximum(problem, layout)}
       var fade = 1.0;
       if (top > reference) { fade = exp2(reference - top); reference = top; sum *= fade; }
@@ -287,13 +205,13 @@ ${scoresText(shape, layout)}
 }
 
 /** A statement about move `i`, which the last threads have none of where pieces do not divide evenly. */
-function guarded({ pieces, threads, moves }: Layout, { tileKeys }: MatrixAttentionShape, i: number, statement: string): string {
+function guarded({ pieces, threads, moves }: MatrixAttentionLayout, { tileKeys }: MatrixAttentionShape, i: number, statement: string): string {
   const whole = tileKeys * pieces >= (i + 1) * threads;
   return whole || i < moves - 1 ? statement : `if (moveRow${i} < ${tileKeys}u) { ${statement} }`;
 }
 
 /** The scores of the tile whose keys are in workgroup memory, into it. */
-function scoresText(_shape: MatrixAttentionShape, { si, sj, headSteps, keyStride, scoreStride }: Layout): string {
+function scoresText(_shape: MatrixAttentionShape, { si, sj, headSteps, keyStride, scoreStride }: MatrixAttentionLayout): string {
   return `    {
 ${grid(si, sj, (i, j) => `      var score${i}_${j} = Sum(0.0f);`)}
 ${repeat(
@@ -308,7 +226,7 @@ ${grid(si, sj, (i, j) => `      subgroupMatrixStore<row_major>(&memory, scoreTo 
 }
 
 /** out += P V of the tile whose values are in workgroup memory. */
-function productText({ oi, oj, keySteps, weightStride, keyStride }: Layout): string {
+function productText({ oi, oj, keySteps, weightStride, keyStride }: MatrixAttentionLayout): string {
   return repeat(
     keySteps,
     (k) => `    {
@@ -322,131 +240,4 @@ ${repeat(oi, (i) => `        out${i}_${j} = subgroupMatrixMultiplyAccumulate(wei
 )}
     }`,
   );
-}
-
-/** Declares the thread's scores: near_c and far_c, the two quads of each of its chunks of 8 keys (in the other order where `swap` is 1); what lies beyond the row's position is masked. */
-function readScores({ tileKeys }: MatrixAttentionShape, { chunks, lanes }: Layout): string {
-  return `${repeat(chunks, (c) => `    var near${c} = bitcast<vec4<f32>>(memory[scoreFrom + ${c * lanes * 2}u + swap]);\n    var far${c} = bitcast<vec4<f32>>(memory[scoreFrom + ${c * lanes * 2}u + 1u - swap]);`)}
-    if ((tile + 1u) * ${tileKeys}u > firstSeen + 1u) {
-      let last = vec4<i32>(i32(lastSeen) - i32(tile * ${tileKeys}u + part * 8u + swap * 4u));
-      let count = vec4<i32>(0, 1, 2, 3);
-      let other = 4 - 8 * i32(swap);
-${repeat(
-  chunks,
-  (c) => `      near${c} = select(vec4<f32>(${maskedScore}), near${c}, count + ${c * lanes * 8} <= last);
-      far${c} = select(vec4<f32>(${maskedScore}), far${c}, count + ${c * lanes * 8} + other <= last);`,
-)}
-    }`;
-}
-
-const quads = (chunks: number): string[] => Array.from({ length: chunks }, (_, c) => [`near${c}`, `far${c}`]).flat();
-const laneSteps = (lanes: number): number[] => Array.from({ length: Math.log2(lanes) }, (_, i) => 2 ** i);
-const scaleOf = (problem: AttentionProblem): string => f32Literal(problem.scale * Math.LOG2E);
-
-/** Declares `top`, the row's largest score of this tile in the exponents' units, and the headroom above it. */
-function rowMaximum(problem: AttentionProblem, { chunks, lanes }: Layout): string {
-  return `      let widest = ${quads(chunks).reduce((a, b) => `max(${a}, ${b})`)};
-      var top = max(max(widest.x, widest.y), max(widest.z, widest.w));
-${laneSteps(lanes)
-  .map((step) => `      top = max(top, subgroupShuffleXor(top, ${step}u));`)
-  .join('\n')}
-      top = top * ${scaleOf(problem)} + ${headroom}.0;`;
-}
-
-function exponentials(problem: AttentionProblem, { chunks }: Layout): string {
-  return quads(chunks)
-    .map((name) => `    ${name} = exp2(${name} * ${scaleOf(problem)} - reference);`)
-    .join('\n');
-}
-
-/** `here`: the sum of the thread's P of this tile. */
-function tileSum({ chunks }: Layout): string {
-  return `    {
-      let total = ${quads(chunks).join(' + ')};
-      here = (total.x + total.y) + (total.z + total.w);
-    }`;
-}
-
-function writeWeights({ chunks, lanes }: Layout): string {
-  return repeat(chunks, (c) => `    memory[weightTo + ${c * lanes}u] = select(pack8(near${c}, far${c}), pack8(far${c}, near${c}), swap == 1u);`);
-}
-
-interface Round {
-  readonly first: number;
-  /** Matrices that each subgroup passes in a round. */
-  readonly wide: number;
-  /** Quads of a row, and its stride, over all subgroups of a row. */
-  readonly quads: number;
-  readonly stride: number;
-}
-
-/** The output passes through `room` pieces of workgroup memory in rounds of some matrix columns of every subgroup. */
-function roundsOf({ tileRows, output }: MatrixAttentionShape, { oj }: Layout, room: number): readonly Round[] {
-  const fits = (wide: number): boolean => oj % wide === 0 && tileRows * (output[1] * wide * 4 + 2) <= room;
-  const wide = [16, 8, 6, 5, 4, 3, 2].find(fits) ?? 1;
-  return Array.from({ length: oj / wide }, (_, i) => ({ first: i * wide, wide, quads: output[1] * wide * 4, stride: output[1] * wide * 4 + 2 }));
-}
-
-function eachMatrix(
-  shape: MatrixAttentionShape,
-  { oi }: Layout,
-  at: number,
-  { first, wide, stride }: Round,
-  line: (name: string, place: string, stride: number) => string,
-): string {
-  const ownRows = shape.tileRows / shape.output[0];
-  return grid(oi, wide, (i, p) =>
-    line(`out${i}_${first + p}`, `${at}u + (outRow * ${ownRows}u + ${i * matrixSize}u) * ${stride}u + outColumn * ${wide * 4}u + ${p * 4}u`, stride),
-  );
-}
-
-const storeLine = (name: string, place: string, stride: number): string => `      subgroupMatrixStore<row_major>(&memory, ${place}, ${name}, ${stride}u);`;
-
-/** out *= rowScale, in the memory of the scores, which are no longer needed. */
-function rescaleText(shape: MatrixAttentionShape, layout: Layout): string {
-  const room = shape.tileRows * layout.scoreStride;
-  return roundsOf(shape, layout, room)
-    .map((round) => {
-      const load = (name: string, place: string, stride: number): string =>
-        `      ${name} = subgroupMatrixLoad<Sum, row_major>(&memory, ${place}, ${stride}u);`;
-      return `${eachMatrix(shape, layout, layout.scoresAt, round, storeLine)}
-      workgroupBarrier();
-      for (var i = 0u; i < ${(shape.tileRows * round.quads) / layout.threads}u; i++) {
-        let item = i * ${layout.threads}u + local;
-        let at = ${layout.scoresAt}u + item / ${round.quads}u * ${round.stride}u + item % ${round.quads}u;
-        memory[at] = bitcast<vec4<u32>>(bitcast<vec4<f32>>(memory[at]) * rowScale[item / ${round.quads}u]);
-      }
-      workgroupBarrier();
-${eachMatrix(shape, layout, layout.scoresAt, round, load)}
-      workgroupBarrier();`;
-    })
-    .join('\n');
-}
-
-/** y = out / sum. */
-function finishText({ width, rows, heads, kvHeads }: AttentionProblem, shape: MatrixAttentionShape, layout: Layout): string {
-  const ratio = heads / kvHeads;
-  const { lanes, threads, size } = layout;
-  const own = width / shape.output[1] / 4;
-  const store = (round: Round): string => `${eachMatrix(shape, layout, 0, round, storeLine)}
-  workgroupBarrier();
-  for (var i = 0u; i < ${(shape.tileRows * round.quads) / threads}u; i++) {
-    let item = i * ${threads}u + local;
-    let itemRow = item / ${round.quads}u;
-    let quad = item % ${round.quads}u;
-    let place = first + itemRow;
-    if (place / ${ratio}u < ${rows}u) {
-      let value = bitcast<vec4<f32>>(memory[itemRow * ${round.stride}u + quad]) * rowScale[itemRow];
-      let to = ((place / ${ratio}u) * ${heads}u + kvHead * ${ratio}u + place % ${ratio}u) * ${width / 4}u;
-      y[to + quad / ${round.wide * 4}u * ${own}u + ${round.first * 4}u + quad % ${round.wide * 4}u] = value;
-    }
-  }
-  workgroupBarrier();`;
-  return `${laneSteps(lanes)
-    .map((step) => `  sum += subgroupShuffleXor(sum, ${step}u);`)
-    .join('\n')}
-  workgroupBarrier();
-  if (part == 0u) { rowScale[row] = 1.0 / sum; }
-${roundsOf(shape, layout, size).map(store).join('\n')}
-`;
 }

@@ -1,5 +1,5 @@
 /**
- * Attention of many query rows: a tile of query rows walks the keys up to its last position, tile by tile, with the softmax kept as a running maximum and sum. The rows
+ * Attention of many query rows: a tile of query rows walks the keys from the first that its first row sees up to its last position, tile by tile, with the softmax kept as a running maximum and sum. The rows
  * of a tile are (token, query head) pairs of one KV head, so that its heads share every load. Each thread makes 4 x 4 scores and 4 rows of output columns; query, keys
  * and values pass through workgroup memory in slices.
  */
@@ -7,9 +7,20 @@
 import type { GpuKernel } from '../core/kernel.js';
 import { roundUp } from '../core/tensor.js';
 import { stateWord } from '../ops/state.js';
-import { type AttentionProblem, cacheChunks, maskedScore, problemParams } from './attention-text.js';
+import {
+  type AttentionProblem,
+  cacheChunks,
+  cappedFunction,
+  cappedText,
+  firstSeenText,
+  maskedScore,
+  problemParams,
+  scoreScale,
+  sinksBinding,
+  sinkText,
+} from './attention-text.js';
 import type { CacheType } from './cache.js';
-import { declareBindings, defineKernel, f32Literal, foldGrid, mainHead, repeat, vectorType, vectorWidth } from './template.js';
+import { declareBindings, defineKernel, foldGrid, mainHead, repeat, vectorType, vectorWidth } from './template.js';
 
 export interface PrefillShape {
   /** Query rows and keys of a tile: multiples of 4. */
@@ -78,7 +89,7 @@ export function attentionPrefillKernel(problem: AttentionProblem, shape: Prefill
   return defineKernel({
     family: 'attention_prefill',
     params: { ...problemParams(problem), ...shape },
-    bindings: ['read', 'read', 'read', 'read', 'read_write'],
+    bindings: [...Array.from({ length: problem.sinks === true ? 5 : 4 }, () => 'read' as const), 'read_write'],
     workgroups: foldGrid(count),
     workgroupSize: layout.threads,
     workgroupBytes: prefillBytes(problem, shape),
@@ -93,10 +104,11 @@ export function attentionPrefillKernel(problem: AttentionProblem, shape: Prefill
         ['keys', cacheChunks(problem.keys, problem.width, 4).storage, 'read'],
         ['values', cacheChunks(problem.values, problem.width, 4).storage, 'read'],
         ['state', 'u32', 'read'],
+        ...sinksBinding(problem),
         ['y', vectorType(vectorWidth(problem.width)), 'read_write'],
       ])}var<workgroup> staged: array<vec4<f32>, ${layout.room}>;
 var<workgroup> weights: array<vec4<f32>, ${tileKeys * (layout.down + 1)}>;
-${reductions}${rowLoad('query', 'f32', problem.width, sliced)}${rowLoad('keys', problem.keys, problem.width, sliced)}${rowLoad('values', problem.values, problem.width, layout.columns)}${mainHead(count, layout.threads)}  // The tiles with the most keys come first, so that no long one is left for the end.
+${reductions}${cappedFunction(problem, 'f32')}${rowLoad('query', 'f32', problem.width, sliced)}${rowLoad('keys', problem.keys, problem.width, sliced)}${rowLoad('values', problem.values, problem.width, layout.columns)}${mainHead(count, layout.threads)}  // The tiles with the most keys come first, so that no long one is left for the end.
   let kvHead = group % ${problem.kvHeads}u;
   let first = (${tiles - 1}u - group / ${problem.kvHeads}u) * ${tileRows}u;
   let position = state[${stateWord.position}];
@@ -107,18 +119,42 @@ ${reductions}${rowLoad('query', 'f32', problem.width, sliced)}${rowLoad('keys', 
   let cache = kvHead * ${problem.capacity}u;
   let across = local % ${layout.across}u;
   let down = local / ${layout.across}u;
-${four.map((i) => `  let row${i} = first + down * 4u + ${i}u;\n  let seen${i} = position + row${i} / ${ratio}u;\n  var top${i} = -1e37;\n  var sum${i} = 0.0;\n`).join('')}${four
+${rowsText(problem)}${four
   .map((i) => repeat(layout.own, (c) => `  var o${i}_${c} = vec4<f32>(0.0);\n`, ''))
   .join('')}  // Bounds known at run time only: compilers unroll short loops over constants, and some take minutes for what comes of that around barriers.
   let once = min(length, 1u);
   let tiles = (length + ${tileKeys - 1}u) / ${tileKeys}u;
-  for (var tile = 0u; tile < tiles; tile++) {
+  for (var tile = ${firstTileText(problem, tileKeys)}; tile < tiles; tile++) {
     let firstKey = tile * ${tileKeys}u;
 ${scoresText(problem, shape, layout)}${softmaxText(problem, shape, layout)}${valuesText(shape, layout)}  }
 ${resultText(problem, shape, layout)}}
 `;
     },
   });
+}
+
+/** The thread's rows: the last position that each sees, and its running maximum and sum. A sink is what they begin with, counted by one thread of the row. */
+function rowsText(problem: AttentionProblem): string {
+  const ratio = problem.heads / problem.kvHeads;
+  const [top, sum] = problem.sinks === true ? [sinkText, 'select(0.0, 1.0, across == 0u)'] : [() => '-1e37', '0.0'];
+  // Padding rows attend as the last live one.
+  const seen = (i: number): string => `min(position + row${i} / ${ratio}u, length - 1u)`;
+  return four
+    .map(
+      (i) => `  let row${i} = first + down * 4u + ${i}u;
+  let seen${i} = ${seen(i)};
+  var top${i} = ${top(`kvHead * ${ratio}u + row${i} % ${ratio}u`)};
+  var sum${i} = ${sum};
+`,
+    )
+    .join('');
+}
+
+/** The tile of the first key that the first row sees. */
+function firstTileText(problem: AttentionProblem, tileKeys: number): string {
+  if (problem.window === undefined) return '0u';
+  const ratio = problem.heads / problem.kvHeads;
+  return `(${firstSeenText(problem, `min(position + first / ${ratio}u + 1u, length)`)}) / ${tileKeys}u`;
 }
 
 /** `fn load_NAME(row, column)`: the vec4 `column` (below `loaded`) of a row of `width` elements, zeros past its end. */
@@ -207,8 +243,10 @@ ${four.map((i) => `${indent}${name}${i} = rowResult[down * 4u + ${i}u];\n`).join
 /** Scores become weights against the running maximum; what was summed before is brought to the new one. */
 function softmaxText(problem: AttentionProblem, shape: PrefillShape, layout: Layout): string {
   const { across, down, own } = layout;
-  const scale = f32Literal(problem.scale * Math.LOG2E);
-  return `${four.map((j) => `    let key${j} = firstKey + across + ${j * across}u;\n${four.map((i) => `    s${i}_${j} = select(${maskedScore}, s${i}_${j} * ${scale}, key${j} <= seen${i});\n`).join('')}`).join('')}${four
+  const scale = scoreScale(problem);
+  const isSeen = (i: number, j: number): string => `key${j} <= seen${i}${problem.window === undefined ? '' : ` && key${j} + ${problem.window}u > seen${i}`}`;
+  const score = (i: number, j: number): string => cappedText(problem, `s${i}_${j} * ${scale}`);
+  return `${four.map((j) => `    let key${j} = firstKey + across + ${j * across}u;\n${four.map((i) => `    s${i}_${j} = select(${maskedScore}, ${score(i, j)}, ${isSeen(i, j)});\n`).join('')}`).join('')}${four
     .map((i) => `    var m${i} = max(max(s${i}_0, s${i}_1), max(s${i}_2, s${i}_3));\n`)
     .join('')}${acrossRow(shape, layout, 'm', 'max', '    ')}${four
     .map(

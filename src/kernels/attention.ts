@@ -8,17 +8,17 @@ import type { LoweringNode, LoweringRule } from '../ops/target.js';
 import { attentionDecodeKernel, attentionMergeKernel, type DecodeShape, decodeBytes, decodeSplits } from './attention-decode.js';
 import { attentionMatrixKernel, selectMatrixAttention } from './attention-matrix.js';
 import { attentionPrefillKernel, type PrefillShape, prefillBytes } from './attention-prefill.js';
-import { type AttentionProblem, cacheChunks } from './attention-text.js';
+import { type AttentionProblem, cacheChunks, reachOf } from './attention-text.js';
 import { cacheType } from './cache.js';
 import { arg, oneStep, subgroupRange, vectorWidth } from './template.js';
 
-/** Capacity up to which one dispatch without partial sums is faster than two. */
+/** Positions that a row may see up to which one dispatch without partial sums is faster than two. */
 const directCapacity = 1024;
 
-/** Positions of a split by capacity: a fixed length, so that results do not depend on the number of processors. */
-function splitLength(capacity: number): number {
-  if (capacity <= 8192) return 128;
-  return capacity <= 32_768 ? 256 : 512;
+/** Positions of a split by those that a row may see: a fixed length, so that results do not depend on the number of processors. */
+function splitLength(reach: number): number {
+  if (reach <= 8192) return 128;
+  return reach <= 32_768 ? 256 : 512;
 }
 
 function largestDivisor(count: number, most: number): number {
@@ -35,19 +35,21 @@ function scoreLanes(problem: AttentionProblem, capabilities: GpuCapabilities): n
 
 export function selectDecode(problem: AttentionProblem, capabilities: GpuCapabilities): { readonly shape: DecodeShape; readonly reason: string } {
   const { maxComputeInvocationsPerWorkgroup: invocations, maxComputeWorkgroupStorageSize: bytes } = capabilities.limits;
-  const direct = problem.capacity <= directCapacity;
+  const reach = reachOf(problem);
+  const direct = reach <= directCapacity;
   const ratio = problem.heads / problem.kvHeads;
   const threads = Math.min(256, invocations);
   const { subgroupMinSize: min, subgroupMaxSize: max } = capabilities;
   const fixed = { threads, lanes: scoreLanes(problem, capabilities), slices: 1, subgroupSize: capabilities.subgroups && min === max ? min : 0, direct };
-  const split = direct ? problem.capacity : splitLength(problem.capacity);
+  const split = direct ? reach : splitLength(reach);
   let groupHeads = direct ? 1 : largestDivisor(ratio, 8);
   while (groupHeads > 1 && decodeBytes(problem, { ...fixed, split, groupHeads }) > bytes) groupHeads = largestDivisor(ratio, groupHeads - 1);
   const shape = { ...fixed, split, groupHeads };
   const vectors = problem.width / vectorWidth(problem.width);
   if (vectors > threads || decodeBytes(problem, shape) > bytes)
     throw new UnsupportedError(`attention with heads of ${problem.width} elements needs more than ${threads} threads or ${bytes} bytes of workgroup memory`);
-  const how = direct ? `one dispatch for a capacity of ${problem.capacity}` : `splits of ${split} positions and a merge for a capacity of ${problem.capacity}`;
+  const what = problem.window === undefined ? `a capacity of ${reach}` : `a window of ${reach}`;
+  const how = direct ? `one dispatch for ${what}` : `splits of ${split} positions and a merge for ${what}`;
   return {
     shape,
     reason: `${how}; ${groupHeads} of ${ratio} query heads share the loads; ${fixed.lanes > 1 ? `${fixed.lanes} lanes a score` : 'no subgroups'}`,
@@ -89,7 +91,8 @@ function problemOf(node: LoweringNode<'attention'>): AttentionProblem {
     capacity,
     keys: cacheType('the key cache', keys.type),
     values: cacheType('the value cache', values.type),
-    scale: node.params.scale,
+    ...node.params,
+    sinks: node.inputs.length > 4,
   };
 }
 
@@ -100,7 +103,7 @@ export function attentionRule(
 ): LoweringRule<'attention', GpuKernel> {
   return (node, context) => {
     const problem = problemOf(node);
-    const inputs = node.inputs.slice(0, 4).map((input) => arg(input, 'read'));
+    const inputs = node.inputs.map((input) => arg(input, 'read'));
     if (problem.rows > 1) {
       const matrix = selectMatrixAttention(problem, capabilities, leastMatrixRows);
       const kernel =
@@ -114,14 +117,13 @@ export function attentionRule(
     const partials = context.scratch({ dtype: 'f32', shape: [splits, problem.heads, problem.width] });
     const stats = context.scratch({ dtype: 'f32', shape: [splits, problem.heads, 2] });
     const merge = attentionMergeKernel(problem, shape, subgroupRange(capabilities));
-    const state = need(node.inputs[3]);
     return [
-      { label: node.label, node: node.id, kernel, args: [...inputs, arg(partials, 'write'), arg(stats, 'write')] },
+      { label: node.label, node: node.id, kernel, args: [...inputs.slice(0, 4), arg(partials, 'write'), arg(stats, 'write')] },
       {
         label: `${node.label} merge`,
         node: node.id,
         kernel: merge,
-        args: [arg(partials, 'read'), arg(stats, 'read'), arg(state, 'read'), arg(node.output, 'write')],
+        args: [arg(partials, 'read'), arg(stats, 'read'), ...inputs.slice(3), arg(node.output, 'write')],
       },
     ];
   };

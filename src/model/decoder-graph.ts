@@ -99,7 +99,7 @@ function attentionPart(block: Block, x: NodeId): NodeId {
   const cache: TensorType = { dtype: options.cacheType, shape: [kvHeads, options.contextLength, headWidth] };
   const keys = g.cacheWrite(g.state(decoderNames.keys(layer), cache), k, session, `blk.${layer}.keys_write`);
   const values = g.cacheWrite(g.state(decoderNames.values(layer), cache), v, session, `blk.${layer}.values_write`);
-  const mixed = g.attention(q, keys, values, session, 1 / Math.sqrt(headWidth), `blk.${layer}.attention`);
+  const mixed = g.attention(q, keys, values, session, { scale: 1 / Math.sqrt(headWidth) }, `blk.${layer}.attention`);
   const flat = g.reshape(mixed, [options.rows, heads * headWidth], `blk.${layer}.attention_rows`);
   return g.linear(flat, block.weight('attn_output.weight'), { rounded: true }, `blk.${layer}.attn_output`);
 }

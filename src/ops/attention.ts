@@ -1,6 +1,7 @@
 import { ShapeError } from '../core/errors.js';
 import { elementCount, formatType, type TensorType } from '../core/tensor.js';
 import { expectEqual, expectFloat, expectRank, type HostTensor, need, type OpDefinition } from './definition.js';
+import type { OpParams } from './params.js';
 import { stateWord, stateWords } from './state.js';
 
 function expectState(op: string, type: TensorType): void {
@@ -115,11 +116,13 @@ const cacheWrite: OpDefinition<'cacheWrite'> = {
 
 /**
  * Causal grouped-query attention over the cache. q f32 [T, H, D], keys and values [G, C, D] (f32 or f16; H a multiple of G: query head h reads KV head
- * floor(h G / H)), state. Row t sees positions 0 to position + t: y[t, h] = sum_p softmax_p(scale q[t, h] . k[p]) v[p], f32 [T, H, D].
+ * floor(h G / H)), state, and where given sinks f32 [H]. Row t sees positions p from 0 to i = position + t, with a `window` only those with i - p < window:
+ * y[t, h] = sum_p softmax_p(s[p]) v[p], f32 [T, H, D], s[p] = scale q[t, h] . k[p], with a `softcap` c: c tanh(s[p] / c). A sink is one logit more of its head, which takes weight
+ * from the positions and has no value.
  */
 const attention: OpDefinition<'attention'> = {
-  arity: 4,
-  type([q, keys, values, state]) {
+  arity: [4, 5],
+  type([q, keys, values, state, sinks], { window, softcap }) {
     const [query, k, v] = [need(q), need(keys), need(values)];
     expectRank('attention', 'q', query, 3);
     expectFloat('attention', 'q', query);
@@ -131,9 +134,14 @@ const attention: OpDefinition<'attention'> = {
     expectEqual('attention', 'width of the value heads', v.shape[2], k.shape[2]);
     expectEqual('attention', 'query heads modulo KV heads', (query.shape[1] ?? 0) % (k.shape[0] ?? 1), 0);
     expectState('attention', need(state));
+    if (sinks !== undefined && (sinks.dtype !== 'f32' || sinks.shape.length !== 1 || sinks.shape[0] !== query.shape[1]))
+      throw new ShapeError(`attention: the sinks must be f32 [${query.shape[1]} query heads], got ${formatType(sinks)}`);
+    if (window !== undefined && !(Number.isInteger(window) && window >= 1))
+      throw new ShapeError(`attention: the window must be a whole number of positions from 1, got ${window}`);
+    if (softcap !== undefined && !(Number.isFinite(softcap) && softcap > 0)) throw new ShapeError(`attention: the softcap must be positive, got ${softcap}`);
     return query;
   },
-  reference([q, keys, values, state], { scale }) {
+  reference([q, keys, values, state, sinks], params) {
     const [query, k, v] = [need(q), need(keys), need(values)];
     const [heads, width] = [query.shape[1] ?? 0, query.shape[2] ?? 0];
     const [groups, capacity] = [k.shape[0] ?? 1, k.shape[1] ?? 0];
@@ -142,28 +150,38 @@ const attention: OpDefinition<'attention'> = {
     for (let t = 0; t < rows; t++) {
       for (let head = 0; head < heads; head++) {
         const start = (t * heads + head) * width;
-        const cache = Math.floor((head * groups) / heads) * capacity * width;
-        const output = y.subarray(start, start + width);
-        attendRow(query.data.subarray(start, start + width), k.data.subarray(cache), v.data.subarray(cache), position + t + 1, scale, output);
+        const end = position + t + 1;
+        const first = Math.max(0, end - (params.window ?? end));
+        const kvHead = Math.floor((head * groups) / heads) * capacity;
+        const seen = (cache: HostTensor): Float64Array => cache.data.subarray((kvHead + first) * width, (kvHead + end) * width);
+        const sink = sinks === undefined ? Number.NEGATIVE_INFINITY : (sinks.data[head] ?? Number.NaN);
+        attendRow(query.data.subarray(start, start + width), seen(k), seen(v), params, sink, y.subarray(start, start + width));
       }
     }
     return y;
   },
 };
 
-/** One query against the first `length` positions of one head. */
-function attendRow(query: Float64Array, keys: Float64Array, values: Float64Array, length: number, scale: number, output: Float64Array): void {
+/** One query against the keys and values of the positions that it sees, [positions, width] both. */
+function attendRow(
+  query: Float64Array,
+  keys: Float64Array,
+  values: Float64Array,
+  { scale, softcap }: OpParams['attention'],
+  sink: number,
+  output: Float64Array,
+): void {
   const width = query.length;
-  const scores = new Float64Array(length);
-  for (let p = 0; p < length; p++) {
-    for (let i = 0; i < width; i++) scores[p] = (scores[p] ?? 0) + (query[i] ?? 0) * (keys[p * width + i] ?? 0) * scale;
-  }
-  const max = scores.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
+  const scores = Float64Array.from({ length: keys.length / width }, (_, p) => {
+    const score = query.reduce((sum, value, i) => sum + value * (keys[p * width + i] ?? 0) * scale, 0);
+    return softcap === undefined ? score : softcap * Math.tanh(score / softcap);
+  });
+  const max = scores.reduce((a, b) => Math.max(a, b), sink);
   const weights = scores.map((score) => Math.exp(score - max));
-  const sum = weights.reduce((a, b) => a + b, 0);
-  for (let p = 0; p < length; p++) {
-    for (let i = 0; i < width; i++) output[i] = (output[i] ?? 0) + ((weights[p] ?? 0) / sum) * (values[p * width + i] ?? 0);
-  }
+  const sum = weights.reduce((a, b) => a + b, Math.exp(sink - max));
+  weights.forEach((weight, p) => {
+    for (let i = 0; i < width; i++) output[i] = (output[i] ?? 0) + (weight / sum) * (values[p * width + i] ?? 0);
+  });
 }
 
 /**

@@ -73,7 +73,8 @@ export interface OpParams {
   rmsNorm: { readonly eps: number };
   rope: { readonly pairing: RopePairing };
   cacheWrite: Record<never, never>;
-  attention: { readonly scale: number };
+  /** `window`: positions that a row sees at most, its own included (sliding window). `softcap`: scores s become softcap tanh(s / softcap). */
+  attention: { readonly scale: number; readonly window?: number; readonly softcap?: number };
   argmax: Record<never, never>;
 
   matmul: { readonly transposeA: boolean; readonly transposeB: boolean; readonly alpha: number };

@@ -58,6 +58,22 @@ describe('selectDecode', () => {
     }
   });
 
+  it('makes splits of the window where rows see no more', () => {
+    expect(selectDecode(problem({ capacity: 131_072, window: 512 }), rich).shape).toMatchObject({ direct: true, split: 512 });
+    const windowed = problem({ capacity: 131_072, window: 4096 });
+    const { shape, reason } = selectDecode(windowed, rich);
+    expect(shape).toMatchObject({ direct: false, split: 128 });
+    expect(reason).toContain('a merge for a window of 4096');
+    expect(attentionDecodeKernel(windowed, shape).workgroups).toEqual([(4096 / 128) * 8, 1, 1]);
+  });
+
+  it('keeps to 8 bindings with everything that attention may have', () => {
+    for (const capacity of [512, 8192]) {
+      const one = problem({ capacity, window: 4096, softcap: 50, sinks: true });
+      expect(attentionDecodeKernel(one, selectDecode(one, rich).shape).bindings.length).toBeLessThanOrEqual(8);
+    }
+  });
+
   it('refuses heads that no workgroup can add', () => {
     expect(() => selectDecode(problem({ width: 4096 }), rich)).toThrow(/heads of 4096 elements/);
   });

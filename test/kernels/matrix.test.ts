@@ -2,7 +2,8 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { baseCapabilities, type GpuCapabilities, maskCapabilities } from '../../src/core/capabilities.js';
 import type { GpuKernel } from '../../src/core/kernel.js';
 import { GraphBuilder } from '../../src/graph/builder.js';
-import { attentionMatrixKernel, matrixAttentionBytes, selectMatrixAttention } from '../../src/kernels/attention-matrix.js';
+import { attentionMatrixKernel, selectMatrixAttention } from '../../src/kernels/attention-matrix.js';
+import { matrixAttentionBytes } from '../../src/kernels/attention-matrix-layout.js';
 import type { AttentionProblem } from '../../src/kernels/attention-text.js';
 import { type GemmProblem, gemmBytes, gemmKernel, gemmStore } from '../../src/kernels/matrix/gemm.js';
 import { dequantiseKernel, halvesKernel } from '../../src/kernels/matrix/halves.js';
@@ -180,6 +181,12 @@ describe('the text of kernels on matrices', () => {
       const shape = selectMatrixAttention(one, matrices)?.shape;
       expect(shape && (await compiler.errors(attentionMatrixKernel(one, shape)))).toEqual([]);
     }
+  });
+
+  it.each([{ window: 40 }, { softcap: 30 }, { sinks: true }, { window: 40, softcap: 30, sinks: true }])('is valid for attention with %o', async (extras) => {
+    const one = attention({ width: 64, ...extras });
+    const shape = selectMatrixAttention(one, matrices)?.shape;
+    expect(shape && (await compiler.errors(attentionMatrixKernel(one, shape)))).toEqual([]);
   });
 });
 

@@ -122,6 +122,49 @@ describe('the cache', () => {
     expect(y[1]).toBeCloseTo(3, 13);
   });
 
+  /** Four positions with equal keys and the values 1, 2, 6 and 100; two rows of one head, at positions 1 and 2. */
+  const rows = [
+    [2, 1, 1],
+    [1, 1],
+  ] as const;
+  const equalKeys = [
+    [1, 4, 1],
+    [1, 1, 1, 1],
+  ] as const;
+  const fourValues = [
+    [1, 4, 1],
+    [1, 2, 6, 100],
+  ] as const;
+
+  test('attention with a window sees that many positions, its own included', () => {
+    const seen = (window: number): number[] => [...reference('attention', { scale: 1, window }, rows, equalKeys, fourValues, session(1, 2))];
+    expect(seen(1)).toEqual([2, 6]);
+    expect(seen(2)).toEqual([1.5, 4]);
+    expect(seen(3)).toEqual([1.5, 3]);
+    expect(seen(30)).toEqual([1.5, 3]);
+  });
+
+  test('attention with a sink gives it the weight of one position more that has no value', () => {
+    const y = reference('attention', { scale: 1 }, rows, equalKeys, fourValues, session(1, 2), [[1], [1 + Math.log(2)]]);
+    expect(y[0]).toBeCloseTo(3 / 4, 13);
+    expect(y[1]).toBeCloseTo(9 / 5, 13);
+  });
+
+  test('attention with a softcap bounds the scores after the scale', () => {
+    const keys = [
+      [1, 2, 1],
+      [0, 1000],
+    ] as const;
+    const values = [
+      [1, 2, 1],
+      [0, 1],
+    ] as const;
+    const y = reference('attention', { scale: 2, softcap: 3 }, [[1, 1, 1], [5]], keys, values, session(1, 1));
+    expect(y[0]).toBeCloseTo(1 / (1 + Math.exp(-3)), 13);
+    const small = reference('attention', { scale: 2, softcap: 3 }, [[1, 1, 1], [0.001]], keys, values, session(1, 1));
+    expect(small[0]).toBeCloseTo(1 / (1 + Math.exp(-3 * Math.tanh(2 / 3))), 13);
+  });
+
   test('attention heads may be wider than 128', () => {
     const ones = new Array<number>(160).fill(1);
     expect(reference('attention', { scale: 1 }, [[1, 1, 160], ones], [[1, 1, 160], ones], [[1, 1, 160], ones.map((_, i) => i)], session(0, 1))[159]).toBe(159);

@@ -22,16 +22,28 @@ const chunkVectors = 4;
 /** Positions of one such pass: 64 rows of 128 f32 values are 32 KiB. */
 const blockPositions = 64;
 
+export interface RowShape {
+  readonly cache: CacheType;
+  readonly width: number;
+  /** Query heads of one KV head. */
+  readonly heads: number;
+  readonly scale: number;
+  readonly softcap?: number | undefined;
+  /** Whether each head has a logit more in its sum. */
+  readonly sinks: boolean;
+}
+
 /**
- * Attention of one row: `heads` query heads that share a KV head, over positions 0 to length - 1. Parameters: q (f32 [heads, width]), keys and values (of the KV head:
- * [positions, width]), y (f32 [heads, width]), scores (f32 [heads, stride]), length, bytes of stride. The stride leaves room for 4 more scores than there are positions.
- * Sums run in 4 lanes over the width, then over the positions in order, whatever the tiling.
+ * Attention of one row: query heads that share a KV head, over positions 0 to length - 1. Parameters: q (f32 [heads, width]), keys and values (of the KV head:
+ * [positions, width]), y (f32 [heads, width]), scores (f32 [heads, stride]), length, bytes of stride, and with sinks those of the heads (f32 [heads]). The stride leaves room for 4 more
+ * scores than there are positions. Sums run in 4 lanes over the width, then over the positions in order, whatever the tiling.
  */
-export function attendRow(cache: CacheType, width: number, heads: number, scale: number): WasmProgram {
+export function attendRow(shape: RowShape): WasmProgram {
+  const { cache, width, heads, scale, softcap, sinks } = shape;
   return {
-    key: `attendRow:${cache},${width},${heads},${scale}`,
-    parameters: 7,
-    body: (f) => new AttendBody(f, cache, width, heads, scale).emit(),
+    key: `attendRow:${cache},${width},${heads},${scale},${softcap ?? 'plain'},${sinks}`,
+    parameters: sinks ? 8 : 7,
+    body: (f) => new AttendBody(f, shape).emit(),
   };
 }
 
@@ -42,10 +54,14 @@ class AttendBody {
   readonly #elementBytes: number;
   readonly #heads: readonly number[];
   readonly #scale: number;
+  readonly #softcap: number | undefined;
+  readonly #sinks: boolean;
   readonly #read: (at: I32, offset: number) => V128;
 
-  constructor(f: FunctionBuilder, cache: CacheType, width: number, heads: number, scale: number) {
+  constructor(f: FunctionBuilder, { cache, width, heads, scale, softcap, sinks }: RowShape) {
     this.#f = f;
+    this.#softcap = softcap;
+    this.#sinks = sinks;
     this.#vectors = width / 4;
     this.#elementBytes = cache === 'f16' ? 2 : 4;
     this.#rowBytes = width * this.#elementBytes;
@@ -69,8 +85,9 @@ class AttendBody {
       f.when(fours.get, f.repeat(fours.get, this.#score(k, s, stride, 4))),
       f.when(rest.get, f.repeat(rest.get, this.#score(k, s, stride, 1))),
       // Lanes past the last position weigh nothing.
+      this.#softcap === undefined ? [] : this.#heads.map((h) => this.#cap(i32.add(scores.get, times(stride.get, h)), quads, this.#softcap ?? 1)),
       this.#heads.map((h) => v128.store(i32.add(s.get, times(stride.get, h)), f32x4.const(Number.NEGATIVE_INFINITY))),
-      this.#heads.map((h) => this.#softmax(i32.add(scores.get, times(stride.get, h)), quads, inverse[h])),
+      this.#heads.map((h) => this.#softmax(i32.add(scores.get, times(stride.get, h)), quads, inverse[h], h)),
       this.#weigh(inverse),
     );
   }
@@ -104,8 +121,29 @@ class AttendBody {
     );
   }
 
+  /** Scores become cap tanh(score / cap), by (1 - e) / (1 + e) with e = e^(-2 |score| / cap). */
+  #cap(scores: I32, quads: I32, cap: number): Statement {
+    const f = this.#f;
+    const [value, e, at] = [f.local('v128'), f.local('v128'), f.local('i32')];
+    const exp = expOfNonPositive(f);
+    const one = f.once(f32x4.const(1));
+    const [factor, size, sign] = [f.once(f32x4.const(-2 / cap)), f.once(f32x4.const(cap)), f.once(v128.const(new Uint32Array(4).fill(0x80000000)))];
+    return sequence(
+      at.set(scores),
+      f.repeat(
+        quads,
+        value.set(v128.load(at.get)),
+        e.set(f32x4.mul(f32x4.abs(value.get), factor)),
+        exp(e),
+        e.set(f32x4.mul(f32x4.div(f32x4.sub(one, e.get), f32x4.add(one, e.get)), size)),
+        v128.store(at.get, v128.or(e.get, v128.and(value.get, sign))),
+        at.set(plus(at.get, 16)),
+      ),
+    );
+  }
+
   /** Scores become e^(score - max); `inverse` becomes 1 / their sum in every lane. */
-  #softmax(scores: I32, quads: I32, inverse: Local<'v128'> | undefined): Statement {
+  #softmax(scores: I32, quads: I32, inverse: Local<'v128'> | undefined, head: number): Statement {
     const f = this.#f;
     const [max, value, sum, at] = [f.local('v128'), f.local('v128'), f.local('v128'), f.local('i32')];
     const exp = expOfNonPositive(f);
@@ -113,12 +151,20 @@ class AttendBody {
     const swap = (lanes: readonly number[]): Statement => max.set(f32x4.max(max.get, v128.shuffle(max.get, max.get, lanes)));
     return sequence(
       at.set(scores),
-      max.set(f32x4.const(Number.NEGATIVE_INFINITY)),
+      max.set(this.#sinks ? v128.load32splat(f.parameter(7).get, head * 4) : f32x4.const(Number.NEGATIVE_INFINITY)),
       f.repeat(quads, max.set(f32x4.max(max.get, v128.load(at.get))), at.set(plus(at.get, 16))),
       swap([8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7]),
       swap([4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11]),
       at.set(scores),
       sum.set(f32x4.const(0)),
+      // The sink counts in the first lane.
+      this.#sinks
+        ? [
+            value.set(f32x4.sub(v128.load32splat(f.parameter(7).get, head * 4), max.get)),
+            exp(value),
+            sum.set(v128.and(value.get, f.once(v128.const(Uint32Array.of(0xffffffff, 0, 0, 0))))),
+          ]
+        : [],
       f.repeat(
         quads,
         value.set(f32x4.sub(v128.load(at.get), max.get)),

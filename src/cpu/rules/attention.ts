@@ -122,13 +122,17 @@ interface AttentionShape {
   readonly capacity: number;
   readonly width: number;
   readonly scale: number;
+  readonly softcap: number | undefined;
+  /** Positions that a row sees at most. */
+  readonly window: number;
+  readonly sinks: boolean;
 }
 
 /** Query heads that one pass over the cache serves. */
 const sharedHeads = 2;
 
 export const attention: LoweringRule<'attention', CpuKernel> = (node, context) => {
-  const [q, keys, values, state] = [inputOf(node, 0), inputOf(node, 1), inputOf(node, 2), inputOf(node, 3)];
+  const [q, keys, values, state, sinks] = [inputOf(node, 0), inputOf(node, 1), inputOf(node, 2), inputOf(node, 3), node.inputs[4]];
   const shape: AttentionShape = {
     cache: cacheType(node.label, keys),
     rows: axisOf(q, 0),
@@ -137,29 +141,34 @@ export const attention: LoweringRule<'attention', CpuKernel> = (node, context) =
     capacity: axisOf(keys, 1),
     width: axisOf(q, 2),
     scale: node.params.scale,
+    softcap: node.params.softcap,
+    window: Math.min(node.params.window ?? axisOf(keys, 1), axisOf(keys, 1)),
+    sinks: sinks !== undefined,
   };
   if (cacheType(node.label, values) !== shape.cache)
     throw new UnsupportedError(`${node.label}: keys and values must have one type, got ${shape.cache} and ${values.type.dtype}`);
   const scores = context.scratch({ dtype: 'f32', shape: [sharedHeads, scoreStride(shape)] });
   const kernel = shape.width % 4 === 0 ? attentionKernel(shape) : plainAttention(shape);
-  return [cpuStep(node, kernel, [q, 'read'], [keys, 'read'], [values, 'read'], [state, 'read'], [scores, 'write'], [node.output, 'write'])];
+  const more = sinks === undefined ? [] : [[sinks, 'read'] as const];
+  return [cpuStep(node, kernel, [q, 'read'], [keys, 'read'], [values, 'read'], [state, 'read'], [scores, 'write'], [node.output, 'write'], ...more)];
 };
 
-/** Scores of one head: the capacity and room for one vector more. */
-function scoreStride({ capacity }: AttentionShape): number {
-  return roundUp(capacity, 4) + 4;
+/** Scores of one head: those of a window, and room for one vector more. */
+function scoreStride({ window }: AttentionShape): number {
+  return roundUp(window, 4) + 4;
 }
 
 function keyOf(family: string, shape: AttentionShape): string {
-  return `${family}:${shape.cache},${shape.rows},${shape.heads},${shape.kvHeads},${shape.capacity},${shape.width},${shape.scale}`;
+  const { cache, rows, heads, kvHeads, capacity, width, scale, softcap, window, sinks } = shape;
+  return `${family}:${cache},${rows},${heads},${kvHeads},${capacity},${width},${scale},${softcap ?? 'plain'},${window},${sinks}`;
 }
 
 /** Passes of one or two query heads of each KV head, for each live row. */
 function attentionKernel(shape: AttentionShape): CpuKernel {
-  const { rows, heads, kvHeads, capacity, width, cache, scale } = shape;
+  const { rows, heads, kvHeads, capacity, width, cache, window, sinks } = shape;
   const ratio = heads / kvHeads;
-  const pair = attendRow(cache, width, sharedHeads, scale);
-  const single = attendRow(cache, width, 1, scale);
+  const pair = attendRow({ ...shape, heads: sharedHeads });
+  const single = attendRow({ ...shape, heads: 1 });
   return {
     key: keyOf('attention', shape),
     family: `attention ${cache}`,
@@ -167,9 +176,12 @@ function attentionKernel(shape: AttentionShape): CpuKernel {
     bind(context) {
       const [q, keys, values, scores, y] = [context.address(0), context.address(1), context.address(2), context.address(4), context.address(5)];
       const state = context.u32(3);
+      const sinksAt = sinks ? context.address(6) : 0;
+      const positionBytes = width * (cache === 'f16' ? 2 : 4);
       const passes = headPasses(shape).map(({ head, count }) => {
-        const kv = Math.floor(head / ratio) * capacity * width * (cache === 'f16' ? 2 : 4);
-        return { compiled: context.compiled(count === 1 ? single : pair), head: head * width * 4, keys: keys + kv, values: values + kv };
+        const kv = Math.floor(head / ratio) * capacity * positionBytes;
+        const compiled = context.compiled(count === 1 ? single : pair);
+        return { compiled, head: head * width * 4, keys: keys + kv, values: values + kv, sinks: sinksAt + head * 4 };
       });
       const [rowBytes, stride] = [heads * width * 4, scoreStride(shape) * 4];
       return () => {
@@ -178,7 +190,10 @@ function attentionKernel(shape: AttentionShape): CpuKernel {
         for (const pass of passes) {
           for (let t = 0; t < live; t++) {
             const row = t * rowBytes + pass.head;
-            pass.compiled(q + row, pass.keys, pass.values, y + row, scores, Math.min(position + t + 1, capacity), stride);
+            const end = Math.min(position + t + 1, capacity);
+            const first = Math.max(0, end - window);
+            const skipped = first * positionBytes;
+            pass.compiled(q + row, pass.keys + skipped, pass.values + skipped, y + row, scores, end - first, stride, pass.sinks);
           }
         }
       };
@@ -198,7 +213,7 @@ function headPasses({ heads, kvHeads }: AttentionShape): { readonly head: number
 
 /** Heads whose width is no multiple of 4. */
 function plainAttention(shape: AttentionShape): CpuKernel {
-  const { rows, heads, kvHeads, capacity, width, scale } = shape;
+  const { rows, heads, kvHeads, capacity, width, window } = shape;
   return {
     key: keyOf('plainAttention', shape),
     family: `attention ${shape.cache}`,
@@ -206,13 +221,16 @@ function plainAttention(shape: AttentionShape): CpuKernel {
     bind(context) {
       const [q, state, weights, y] = [context.f32(0), context.u32(3), context.f32(4), context.f32(5)];
       const [keys, values] = [cacheReader(shape.cache, context, 1), cacheReader(shape.cache, context, 2)];
+      const sinks = shape.sinks ? context.f32(6) : undefined;
       return () => {
         const live = liveRows(state, rows);
         const position = state[stateWord.position] ?? 0;
         for (let i = 0; i < live * heads; i++) {
-          const kv = Math.floor(((i % heads) * kvHeads) / heads) * capacity * width;
-          const length = Math.min(position + Math.floor(i / heads) + 1, capacity);
-          const sum = softmaxScores(q, i * width, keys, kv, length, width, scale, weights);
+          const end = Math.min(position + Math.floor(i / heads) + 1, capacity);
+          const length = Math.min(end, window);
+          const kv = (Math.floor(((i % heads) * kvHeads) / heads) * capacity + end - length) * width;
+          const sink = sinks === undefined ? Number.NEGATIVE_INFINITY : (sinks[i % heads] ?? Number.NaN);
+          const sum = softmaxScores(q, i * width, keys, kv, length, shape, sink, weights);
           for (let d = 0; d < width; d++) {
             let total = 0;
             for (let p = 0; p < length; p++) total += (weights[p] ?? 0) * values(kv + p * width + d);
@@ -235,16 +253,25 @@ function cacheReader(cache: CacheType, context: CpuContext, index: number): Read
   return (i) => halfToFloat(bits[i] ?? 0);
 }
 
-/** Leaves e^(score - max) in `weights` and returns their sum. */
-function softmaxScores(q: Float32Array, from: number, keys: Reader, kv: number, length: number, width: number, scale: number, weights: Float32Array): number {
-  let max = Number.NEGATIVE_INFINITY;
+/** Leaves e^(score - max) in `weights` and returns their sum with that of the sink. */
+function softmaxScores(
+  q: Float32Array,
+  from: number,
+  keys: Reader,
+  kv: number,
+  length: number,
+  { width, scale, softcap }: AttentionShape,
+  sink: number,
+  weights: Float32Array,
+): number {
+  let max = sink;
   for (let p = 0; p < length; p++) {
     let score = 0;
     for (let d = 0; d < width; d++) score += (q[from + d] ?? 0) * keys(kv + p * width + d);
-    weights[p] = score * scale;
+    weights[p] = softcap === undefined ? score * scale : softcap * Math.tanh((score * scale) / softcap);
     max = Math.max(max, weights[p] ?? 0);
   }
-  let sum = 0;
+  let sum = Math.exp(sink - max);
   for (let p = 0; p < length; p++) {
     weights[p] = Math.exp((weights[p] ?? 0) - max);
     sum += weights[p] ?? 0;

@@ -1,6 +1,6 @@
-import type { OpCase } from '../case.js';
+import type { CaseInput, OpCase } from '../case.js';
 import { cacheInput, sessionInput } from './session.js';
-import { floatInput, seededRandom } from './weight-data.js';
+import { bytesOf, floatInput, randomFloats, seededRandom } from './weight-data.js';
 
 interface AttentionCase {
   readonly rows: number;
@@ -13,6 +13,10 @@ interface AttentionCase {
   readonly cache?: 'f32' | 'f16';
   /** Default: 1 / sqrt(width). More makes maxima grow along the keys. */
   readonly scale?: number;
+  readonly window?: number;
+  readonly softcap?: number;
+  /** What is added to random sinks in [-1, 1): 4 outweighs the scores of a few positions. */
+  readonly sinks?: number;
 }
 
 const decode = (heads: number, kvHeads: number, width: number, capacity: number, position: number, cache: 'f32' | 'f16' = 'f16'): AttentionCase => ({
@@ -73,21 +77,54 @@ const prefills: readonly AttentionCase[] = [
   { rows: 40, heads: 2, kvHeads: 1, width: 256, capacity: 200, position: 150, cache: 'f32', scale: 2 },
 ];
 
+/** Windows that end at, before and after the positions there are, caps within the scores, light and heavy sinks, alone and together; odd ratios of heads and widths between powers of two. */
+const variants: readonly AttentionCase[] = [
+  { ...decode(10, 2, 32, 100, 80), window: 16 },
+  { ...decode(3, 1, 16, 40, 20, 'f32'), window: 1 },
+  { ...decode(4, 2, 16, 40, 20), window: 21 },
+  { ...decode(4, 2, 16, 40, 20), window: 60 },
+  { ...decode(14, 2, 8, 3000, 2500), window: 1100, softcap: 2, sinks: 0 },
+  { ...decode(6, 2, 48, 1200, 1100), sinks: 4, softcap: 0.5, scale: 1 },
+  { ...decode(5, 1, 96, 60, 41), sinks: 0 },
+  { ...decode(7, 7, 112, 50, 49, 'f32'), softcap: 1, scale: 1 },
+  { ...decode(3, 1, 5, 40, 30, 'f32'), window: 7, softcap: 1, sinks: 1, scale: 1 },
+  { rows: 40, live: 38, heads: 2, kvHeads: 1, width: 16, capacity: 100, position: 50, window: 8 },
+  { rows: 70, heads: 4, kvHeads: 2, width: 32, capacity: 80, position: 0, window: 33 },
+  { rows: 33, live: 30, heads: 5, kvHeads: 1, width: 48, capacity: 100, position: 61, window: 20, softcap: 1, sinks: 0, scale: 1 },
+  { rows: 20, heads: 3, kvHeads: 3, width: 16, capacity: 40, position: 9, window: 1, cache: 'f32' },
+  { rows: 9, live: 7, heads: 3, kvHeads: 1, width: 5, capacity: 30, position: 11, window: 3, softcap: 2, sinks: 4, cache: 'f32', scale: 1 },
+  { rows: 150, live: 141, heads: 2, kvHeads: 1, width: 16, capacity: 500, position: 250, window: 100, sinks: 4 },
+  { rows: 40, heads: 3, kvHeads: 1, width: 112, capacity: 60, position: 20, softcap: 3, scale: 1 },
+  { rows: 33, heads: 7, kvHeads: 1, width: 80, capacity: 130, position: 90, sinks: 0, cache: 'f32' },
+  { rows: 64, heads: 1, kvHeads: 1, width: 256, capacity: 200, position: 130, window: 64, softcap: 4 },
+];
+
+function describeCase({ rows, live = rows, heads, kvHeads, width, capacity, position, cache = 'f16', ...options }: AttentionCase): string {
+  const extras = (['scale', 'window', 'softcap', 'sinks'] as const).filter((name) => options[name] !== undefined).map((name) => ` ${name} ${options[name]}`);
+  return `attention ${cache} [${rows}, ${heads}, ${width}] over [${kvHeads}, ${capacity}, ${width}] rows ${live} position ${position}${extras.join('')}`;
+}
+
+function sinksInput(heads: number, most: number, random: () => number): CaseInput {
+  return { role: 'param', type: { dtype: 'f32', shape: [heads] }, bytes: bytesOf(randomFloats(heads, random).map((value) => value + most)) };
+}
+
 /** Scores are sums of products in f32, their errors pass through e^x: 1e-5 of the largest output leaves room for both. */
 export function attentionCases(): readonly OpCase<'attention'>[] {
-  return [...decodes, ...prefills].map((plan, i) => {
+  return [...decodes, ...prefills, ...variants].map((plan, i) => {
     const { rows, live = rows, heads, kvHeads, width, capacity, position, cache = 'f16', scale = 1 / Math.sqrt(width) } = plan;
+    const { window, softcap, sinks } = plan;
     const random = seededRandom(700 + i);
     const shape = [kvHeads, capacity, width] as const;
     return {
-      name: `attention ${cache} [${rows}, ${heads}, ${width}] over [${shape.join(', ')}] rows ${live} position ${position}${plan.scale === undefined ? '' : ` scale ${scale}`}`,
+      name: describeCase(plan),
       op: 'attention',
-      params: { scale },
+      params: { scale, ...(window === undefined ? {} : { window }), ...(softcap === undefined ? {} : { softcap }) },
       inputs: [
         floatInput('input', [rows, heads, width], random),
         cacheInput(cache, shape, position + live, random),
         cacheInput(cache, shape, position + live, random),
         sessionInput(position, live, rows),
+        ...(sinks === undefined ? [] : [sinksInput(heads, sinks, random)]),
       ],
       tolerance: { relativeToMax: 1e-5 },
       liveRows: live,
