@@ -9,7 +9,7 @@ import { architectures, type DecoderConfig } from '../../src/model/decoder-confi
 import { decoderGraph } from '../../src/model/decoder-graph.js';
 import { ropeTable } from '../../src/model/rope-table.js';
 import { decoderTensors } from '../../src/model/tensors.js';
-import type { OpName } from '../../src/ops/params.js';
+import type { OpName, OpParams } from '../../src/ops/params.js';
 import { stateWord } from '../../src/ops/state.js';
 import { syntheticModel } from '../support/synthetic.js';
 import { f32, u32 } from './support.js';
@@ -193,8 +193,10 @@ describe('gated products', () => {
   });
 });
 
+type Change = 'nothing' | 'keys are an output' | 'two tables' | 'two inputs' | 'a bias on one' | 'a residual' | 'a norm on one' | 'a sink';
+
 /** Attention of one token with everything that it needs, `change` altering one part. */
-function attends(change: 'nothing' | 'keys are an output' | 'two tables' | 'two inputs' | 'a bias on one' | 'a residual' | 'a norm on one'): Graph {
+function attends(change: Change, more: Omit<OpParams['attention'], 'scale'> = {}): Graph {
   const [heads, width] = [2, 4];
   const g = new GraphBuilder();
   const session = g.state('session', u32(72));
@@ -217,7 +219,8 @@ function attends(change: 'nothing' | 'keys are an output' | 'two tables' | 'two 
   const v = product('wv', change === 'two inputs' ? x : normed);
   const keys = g.cacheWrite(g.state('keys', f32(heads, contextLength, width)), k, session);
   const values = g.cacheWrite(g.state('values', f32(heads, contextLength, width)), v, session);
-  g.output('y', g.attention(q, keys, values, session, 0.5));
+  const sinks = change === 'a sink' ? g.param('sinks', f32(heads)) : undefined;
+  g.output('y', g.attention(q, keys, values, session, { scale: 0.5, ...more, sinks }));
   if (change === 'keys are an output') g.output('keys', keys);
   return g.build();
 }
@@ -236,4 +239,16 @@ describe('attention of one token', () => {
       expect([countOf(graph, 'attendToken'), countOf(graph, 'attention')]).toEqual([0, 1]);
     },
   );
+
+  test.each([
+    [{ window: 8 }, 'nothing', 'sliding windows'],
+    [{ softcap: 30 }, 'nothing', 'softcaps'],
+    [{}, 'a sink', 'sinks'],
+    [{ window: 8, softcap: 30 }, 'a sink', 'sliding windows and softcaps and sinks'],
+  ] as const)('stays plain with %o and %s, and says so', (more, change, what) => {
+    const { graph, report } = fused(attends(change, more));
+    expect(countOf(graph, 'attendToken')).toBe(0);
+    expect(graph.nodes.find(({ op }) => op === 'attention')?.params).toEqual({ scale: 0.5, ...more });
+    expect(report).toContainEqual({ rule: 'attendToken', at: 'attention', applied: false, reason: `${what} attend in steps of their own` });
+  });
 });

@@ -95,8 +95,8 @@ const variants: readonly AttentionCase[] = [
   { rows: 9, live: 7, heads: 3, kvHeads: 1, width: 5, capacity: 30, position: 11, window: 3, softcap: 2, sinks: 4, cache: 'f32', scale: 1 },
   { rows: 150, live: 141, heads: 2, kvHeads: 1, width: 16, capacity: 500, position: 250, window: 100, sinks: 4 },
   { rows: 40, heads: 3, kvHeads: 1, width: 112, capacity: 60, position: 20, softcap: 3, scale: 1 },
-  { rows: 33, heads: 7, kvHeads: 1, width: 80, capacity: 130, position: 90, sinks: 0, cache: 'f32' },
-  { rows: 64, heads: 1, kvHeads: 1, width: 256, capacity: 200, position: 130, window: 64, softcap: 4 },
+  { rows: 33, heads: 7, kvHeads: 1, width: 16, capacity: 130, position: 90, sinks: 0, cache: 'f32' },
+  { rows: 64, heads: 1, kvHeads: 1, width: 144, capacity: 200, position: 130, window: 64, softcap: 4 },
 ];
 
 function describeCase({ rows, live = rows, heads, kvHeads, width, capacity, position, cache = 'f16', ...options }: AttentionCase): string {
