@@ -1,7 +1,7 @@
 import { ArgumentError, BusyError, ContextError, DisposedError, throwIfAborted } from '../core/errors.js';
 import type { TensorType } from '../core/tensor.js';
 import type { Graph } from '../graph/graph.js';
-import { type RewriteEntry, rewrite } from '../graph/rewrite.js';
+import { type RewriteEntry, type RewriteResult, rewrite } from '../graph/rewrite.js';
 import { type Refusal, rewriteDecode } from '../graph/rewrite-decode.js';
 import { stateWord, stateWords } from '../ops/state.js';
 import { Arena, allocateBanks } from '../runtime/arena.js';
@@ -20,14 +20,32 @@ export interface DecoderOptions {
   readonly prefillChunk: number;
 }
 
-/** A planned graph for runs of up to `rows` rows, compiled when it is first needed. */
-interface Run {
+/** A graph for runs of up to `rows` rows at positions below `window`: described, planned and compiled when it is first needed. */
+class Run {
   readonly rows: number;
-  /** It runs at positions below this. */
   readonly window: number;
-  readonly program: Program;
-  readonly arena: Arena;
+  /** Where the values of `program` are; set before the executable is there. */
+  arena: Arena | undefined;
   executable: Promise<Executable> | undefined;
+  readonly #plan: () => Program;
+  #program: Program | undefined;
+
+  constructor(rows: number, window: number, plan: () => Program) {
+    this.rows = rows;
+    this.window = window;
+    this.#plan = plan;
+  }
+
+  get program(): Program {
+    this.#program ??= this.#plan();
+    return this.#program;
+  }
+
+  outputRegion(name: string): Region {
+    const output = this.program.plan.graph.outputs.find((candidate) => candidate.name === name);
+    if (output === undefined || this.arena === undefined) throw new ArgumentError('name', `the graph has no output "${name}"`);
+    return this.arena.region(output.node);
+  }
 }
 
 /**
@@ -40,7 +58,10 @@ export class Decoder {
   readonly options: DecoderOptions;
   readonly tensors: TensorStore;
   readonly #weights: ReadonlyMap<string, TensorType>;
+  /** As large as the decode step and the largest run want them. */
   readonly #banks: readonly Storage[];
+  /** Of runs that do not fit into the shared ones. */
+  readonly #ownBanks: Storage[] = [];
   /** By rows, smallest first; the first decodes. */
   readonly #runs: readonly Run[];
   readonly #report: readonly RewriteEntry[];
@@ -74,7 +95,7 @@ export class Decoder {
   }
 
   /**
-   * Plans every run, allocates everything and starts to compile the decode step. Weights are then written through `tensors`; `ropeFactors` are the values of `rope_freqs`.
+   * Plans the decode step and the largest run, and allocates everything. Weights are then written through `tensors`; `ropeFactors` are the values of `rope_freqs`.
    */
   static async create(
     backend: Backend,
@@ -85,27 +106,24 @@ export class Decoder {
   ): Promise<Decoder> {
     const described = decoderRuns(backend.kind, config, weights, options, backend.refuses);
     const maxRows = described.at(-1)?.rows ?? 1;
-    const planned = described.map(({ rows, window, graph, report }) => ({ rows, window, report, program: backend.program(graph) }));
+    const runs = described.map((run) => new Run(run.rows, run.window, () => backend.program(run.graph)));
+    const planned = [...new Set([runs[0], runs.at(-1)])].flatMap((run) => (run === undefined ? [] : [run.program.plan]));
     const tensors = new TensorStore(backend);
     let banks: readonly Storage[] = [];
     try {
-      await allocateTensors(tensors, planned[0]?.program.plan.graph);
+      await allocateTensors(tensors, planned[0]?.graph);
       // Padding rows are gathered too: their ids have to be rows of the embedding from the first run on.
       await tensors.write(decoderNames.session, new Uint8Array(stateWords(maxRows) * 4));
       const { rotated, ropeBase: base, ropePositionScale: positionScale } = config;
       const table = ropeTable({ positions: options.contextLength, rotated, base, positionScale, ...(ropeFactors ? { factors: ropeFactors } : {}) });
       await tensors.write(decoderNames.ropeTable, new Uint8Array(table.buffer));
-      banks = await allocateBanks(
-        backend,
-        planned.map(({ program }) => program.plan),
-      );
+      banks = await allocateBanks(backend, planned);
     } catch (error) {
       tensors.dispose();
       for (const bank of banks) bank.free();
       throw error;
     }
-    const runs = planned.map(({ rows, window, program }) => ({ rows, window, program, arena: new Arena(backend, program.plan, banks), executable: undefined }));
-    return new Decoder({ backend, config, options, tensors, weights, banks, runs, report: planned[0]?.report ?? [] });
+    return new Decoder({ backend, config, options, tensors, weights, banks, runs, report: described[0]?.report ?? [] });
   }
 
   /** Tokens that the cache holds. */
@@ -146,7 +164,7 @@ export class Decoder {
 
   /** Feeds tokens; resolves with the logits after them, f32 [vocabulary]. */
   async nextLogits(ids: readonly number[], signal?: AbortSignal): Promise<Float32Array> {
-    const [bytes] = await this.#feed(ids, (run) => outputRegion(run, decoderNames.logits), signal);
+    const [bytes] = await this.#feed(ids, (run) => run.outputRegion(decoderNames.logits), signal);
     return new Float32Array(Uint8Array.from(bytes ?? []).buffer);
   }
 
@@ -205,16 +223,11 @@ export class Decoder {
       const banks = await allocateBanks(this.backend, [program.plan]);
       try {
         const executable = await program.prepare(this.tensors.bindings(program.plan, banks, new Map()));
-        const run: Run = {
-          rows,
-          window: this.options.contextLength,
-          program,
-          arena: new Arena(this.backend, program.plan, banks),
-          executable: Promise.resolve(executable),
-        };
+        const run = new Run(rows, this.options.contextLength, () => program);
+        run.arena = new Arena(this.backend, program.plan, banks);
         for (let start = 0; start < ids.length; start += rows) {
           const chunk = ids.slice(start, start + rows);
-          const [bytes] = await executable.run(this.#writes(chunk), [outputRegion(run, decoderNames.logits)]);
+          const [bytes] = await executable.run(this.#writes(chunk), [run.outputRegion(decoderNames.logits)]);
           const values = new Float32Array(Uint8Array.from(bytes ?? []).buffer, 0, chunk.length * vocabulary);
           logits.set(values, start * vocabulary);
           this.#position += chunk.length;
@@ -242,7 +255,7 @@ export class Decoder {
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
-    for (const bank of this.#banks) bank.free();
+    for (const bank of [...this.#banks, ...this.#ownBanks]) bank.free();
     this.tensors.dispose();
   }
 
@@ -295,8 +308,17 @@ export class Decoder {
   }
 
   #executable(run: Run): Promise<Executable> {
-    run.executable ??= run.program.prepare(this.tensors.bindings(run.program.plan, this.#banks, new Map()));
+    run.executable ??= this.#prepare(run);
     return run.executable;
+  }
+
+  async #prepare(run: Run): Promise<Executable> {
+    const { plan } = run.program;
+    const fits = plan.memory.banks.every((bytes, index) => bytes <= (this.#banks[index]?.byteLength ?? 0));
+    const banks = fits ? this.#banks : await allocateBanks(this.backend, [plan]);
+    if (!fits) this.#ownBanks.push(...banks);
+    run.arena = new Arena(this.backend, plan, banks);
+    return run.program.prepare(this.tensors.bindings(plan, banks, new Map()));
   }
 
   /** The session state before a run over `ids` at the present position. */
@@ -379,24 +401,37 @@ async function allocateTensors(tensors: TensorStore, graph: Graph | undefined): 
   }
 }
 
-function outputRegion(run: Run, name: string): Region {
-  const output = run.program.plan.graph.outputs.find((candidate) => candidate.name === name);
-  if (output === undefined) throw new ArgumentError('name', `the graph has no output "${name}"`);
-  return run.arena.region(output.node);
-}
-
-/** A run that a decoder plans. */
-export interface DescribedRun {
+/** A run that a decoder may plan: its graph is made when it is asked for. */
+export class DescribedRun {
   readonly rows: number;
   readonly window: number;
-  readonly graph: Graph;
-  readonly report: readonly RewriteEntry[];
+  readonly #describe: () => RewriteResult;
+  #described: RewriteResult | undefined;
+
+  constructor(rows: number, window: number, describe: () => RewriteResult) {
+    this.rows = rows;
+    this.window = window;
+    this.#describe = describe;
+  }
+
+  get graph(): Graph {
+    return this.#result().graph;
+  }
+
+  get report(): readonly RewriteEntry[] {
+    return this.#result().report;
+  }
+
+  #result(): RewriteResult {
+    this.#described ??= this.#describe();
+    return this.#described;
+  }
 }
 
 /** Decode steps for positions below this attend in one dispatch where the backend has fused ones. */
 const shortWindow = 512;
 
-/** The rewritten graph of every run that a decoder plans, by rows and then by window, smallest first. */
+/** Every run that a decoder may plan, by rows and then by window, smallest first. */
 export function decoderRuns(
   kind: BackendKind,
   config: DecoderConfig,
@@ -407,14 +442,21 @@ export function decoderRuns(
   const sizes = runSizes(kind, options);
   const maxRows = sizes.at(-1) ?? 1;
   const { contextLength } = options;
-  return sizes.flatMap((rows): DescribedRun[] => {
-    const plain = rewrite(decoderGraph(config, weights, { ...options, rows, maxRows, logits: 'next' }));
-    if (rows > 1 || refuses === undefined) return [{ rows, window: contextLength, ...plain }];
-    const windows = contextLength > shortWindow ? [shortWindow, contextLength] : [contextLength];
-    const fused = windows.map((window) => ({ window, ...rewriteDecode(plain.graph, refuses, window) }));
-    const attends = fused[0]?.graph.nodes.some((node) => node.op === 'attendToken');
-    return (attends ? fused : fused.slice(-1)).map(({ window, graph, report }) => ({ rows, window, graph, report: [...plain.report, ...report] }));
-  });
+  const describe = (rows: number): RewriteResult => rewrite(decoderGraph(config, weights, { ...options, rows, maxRows, logits: 'next' }));
+  const prefill = sizes.slice(1).map((rows) => new DescribedRun(rows, contextLength, () => describe(rows)));
+  if (refuses === undefined) return [new DescribedRun(1, contextLength, () => describe(1)), ...prefill];
+  const plain = describe(1);
+  const decode = (contextLength > shortWindow ? [shortWindow, contextLength] : [contextLength]).map(
+    (window) => new DescribedRun(1, window, () => fused(plain, refuses, window)),
+  );
+  // Without the fused attention a step is the same at every position.
+  const attends = decode[0]?.graph.nodes.some((node) => node.op === 'attendToken');
+  return [...(attends ? decode : decode.slice(-1)), ...prefill];
+}
+
+function fused(plain: RewriteResult, refuses: Refusal, window: number): RewriteResult {
+  const { graph, report } = rewriteDecode(plain.graph, refuses, window);
+  return { graph, report: [...plain.report, ...report] };
 }
 
 /**
