@@ -17,12 +17,15 @@ export class BufferId {
   readonly index: number;
   /** f32 elements. */
   readonly size: number;
+  /** @internal How often the batch was reset before it gave this id. */
+  readonly generation: number;
 
   /** @internal */
-  constructor(batch: GpuCommandBatch, index: number, size: number) {
+  constructor(batch: GpuCommandBatch, index: number, size: number, generation: number) {
     this.#batch = batch;
     this.index = index;
     this.size = size;
+    this.generation = generation;
   }
 
   belongsTo(batch: GpuCommandBatch): boolean {
@@ -67,6 +70,7 @@ export class GpuCommandBatch {
   readonly #imports = new Map<number, Storage>();
   readonly #kept = new Set<number>();
   #compiled: Compiled | undefined;
+  #generation = 0;
   #executed = false;
   #disposed = false;
 
@@ -325,6 +329,7 @@ export class GpuCommandBatch {
     this.#check();
     this.#release();
     this.#values.length = 0;
+    this.#generation++;
     for (const map of [this.#uploads, this.#changed, this.#imports, this.#kept]) map.clear();
     this.#executed = false;
   }
@@ -374,7 +379,7 @@ export class GpuCommandBatch {
   #push(value: BatchValue): BufferId {
     this.#check();
     this.#values.push(value);
-    return new BufferId(this, this.#values.length - 1, elementCount(value.shape));
+    return new BufferId(this, this.#values.length - 1, elementCount(value.shape), this.#generation);
   }
 
   #flat(id: BufferId): BatchInput {
@@ -400,7 +405,7 @@ export class GpuCommandBatch {
     this.#check();
     if (!(id instanceof BufferId) || !id.belongsTo(this))
       throw new ArgumentError('id', 'the buffer id is of another batch: ids belong to the batch that gave them');
-    if (this.#values[id.index] === undefined) throw new ArgumentError('id', `buffer ${id.index} is void since reset()`);
+    if (id.generation !== this.#generation) throw new ArgumentError('id', `buffer ${id.index} is void since reset()`);
     return id.index;
   }
 

@@ -1,6 +1,6 @@
 import { ArgumentError, DisposedError, ShapeError } from '../core/errors.js';
 import { elementCount } from '../core/tensor.js';
-import type { TensorView } from '../core/views/tensor-view.js';
+import { TensorView } from '../core/views/tensor-view.js';
 import type { GpuDevice } from '../gpu/device.js';
 import { GraphBuilder } from '../graph/builder.js';
 import type { NodeId } from '../graph/graph.js';
@@ -9,6 +9,7 @@ import type { Backend, BackendKind } from '../runtime/backend.js';
 import { CompiledGraph } from '../runtime/compiled-graph.js';
 import { type BackendOptions, openBackend } from '../runtime/select.js';
 import { type EigenOptions, type EigenResult, symmetricEigen } from './eigen.js';
+import { Held } from './matmul-cache/held.js';
 import { backendOf } from './open.js';
 import { foldPartials } from './tiled/reduce.js';
 import { MaxOp, MinOp, type ReduceOp, SumOp } from './tiled/reduce-op.js';
@@ -43,6 +44,12 @@ interface Operation {
   build(g: GraphBuilder, inputs: readonly NodeId[]): NodeId;
 }
 
+/** A compiled operation, disposed of when it has left the cache and the last run of it has ended. */
+interface CachedGraph {
+  readonly compiling: Promise<CompiledGraph>;
+  readonly hold: Held;
+}
+
 const tiledOps = { sum: SumOp, max: MaxOp, min: MinOp } as const;
 
 /**
@@ -55,7 +62,7 @@ const tiledOps = { sum: SumOp, max: MaxOp, min: MinOp } as const;
 export class GpuBackend {
   readonly #opening: () => Promise<Backend>;
   readonly #limit: number;
-  readonly #graphs = new Map<string, Promise<CompiledGraph>>();
+  readonly #graphs = new Map<string, CachedGraph>();
   readonly #owned: boolean;
   #backend: Promise<Backend> | undefined;
   #disposed = false;
@@ -173,6 +180,8 @@ export class GpuBackend {
   /** c [m, n] = a [m, k] b [k, n], row-major. A zero size gives zeros (k = 0) or nothing (m or n = 0). */
   async matmul(a: HostArray, b: HostArray, m: number, k: number, n: number): Promise<Float32Array> {
     const [x, y] = [valuesOf(a), valuesOf(b)];
+    for (const [name, size] of Object.entries({ m, k, n }))
+      if (!(Number.isSafeInteger(size) && size >= 0)) throw new ArgumentError(name, `${name} must be a whole number from 0, got ${size}`);
     if (x.length !== m * k) throw new ShapeError(`matmul: a [${m}, ${k}] has ${m * k} elements, got ${x.length}`);
     if (y.length !== k * n) throw new ShapeError(`matmul: b [${k}, ${n}] has ${k * n} elements, got ${y.length}`);
     if (m * k * n === 0) return new Float32Array(m * n);
@@ -225,8 +234,10 @@ export class GpuBackend {
   async dispose(): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;
-    const graphs = await Promise.allSettled(this.#graphs.values());
-    for (const graph of graphs) if (graph.status === 'fulfilled') graph.value.dispose();
+    const graphs = [...this.#graphs.values()];
+    this.#graphs.clear();
+    await Promise.allSettled(graphs.map(({ compiling }) => compiling));
+    for (const { hold } of graphs) hold.release();
     if (this.#owned) (await this.#backend?.catch(() => undefined))?.dispose();
   }
 
@@ -251,28 +262,34 @@ export class GpuBackend {
   }
 
   async #run(operation: Operation, inputs: readonly Float32Array[]): Promise<Float32Array> {
-    const graph = await this.#graph(operation);
-    const results = await graph.run(Object.fromEntries(inputs.map((data, index) => [`x${index}`, data])));
-    const y = results.get('y');
-    if (!(y instanceof Float32Array)) throw new ShapeError(`${operation.key} gave no f32 result`);
-    return y;
+    const { compiling, hold } = this.#graph(operation, await this.#open());
+    const done = hold.use();
+    try {
+      const graph = await compiling;
+      const results = await graph.run(Object.fromEntries(inputs.map((data, index) => [`x${index}`, data])));
+      const y = results.get('y');
+      if (!(y instanceof Float32Array)) throw new ShapeError(`${operation.key} gave no f32 result`);
+      return y;
+    } finally {
+      done();
+    }
   }
 
   /** The compiled operation for these shapes; the least recently used one leaves when there are too many. */
-  async #graph(operation: Operation): Promise<CompiledGraph> {
-    const backend = await this.#open();
+  #graph(operation: Operation, backend: Backend): CachedGraph {
+    if (this.#disposed) throw new DisposedError('the GPU backend');
     const key = `${operation.key} ${operation.shapes.map((shape) => shape.join('x')).join(' ')}`;
     const known = this.#graphs.get(key);
     this.#graphs.delete(key);
-    const compiling = known ?? compileOperation(operation, backend);
-    this.#graphs.set(key, compiling);
-    if (known === undefined) compiling.catch(() => this.#graphs.delete(key));
-    for (const [oldest, graph] of this.#graphs) {
+    const cached = known ?? cacheable(compileOperation(operation, backend));
+    this.#graphs.set(key, cached);
+    if (known === undefined) cached.compiling.catch(() => this.#graphs.delete(key));
+    for (const [oldest, { hold }] of this.#graphs) {
       if (this.#graphs.size <= this.#limit) break;
       this.#graphs.delete(oldest);
-      void graph.then((old) => old.dispose());
+      hold.release();
     }
-    return compiling;
+    return cached;
   }
 
   #open(): Promise<Backend> {
@@ -297,8 +314,19 @@ function compileOperation(operation: Operation, backend: Backend): Promise<Compi
   return CompiledGraph.compile(g.build(), backend);
 }
 
+function cacheable(compilation: Promise<CompiledGraph>): CachedGraph {
+  let graph: CompiledGraph | undefined;
+  const compiling = compilation.then((made) => {
+    graph = made;
+    return made;
+  });
+  return { compiling, hold: new Held(() => graph?.dispose()) };
+}
+
 function valuesOf(x: HostArray): Float32Array {
-  return x instanceof Float32Array ? x : Float32Array.from(x.toArray());
+  if (x instanceof Float32Array) return x;
+  if (x instanceof TensorView) return Float32Array.from(x.toArray());
+  throw new ArgumentError('x', 'a Float32Array, or a view of one, is wanted');
 }
 
 function sameLength(what: string, a: Float32Array, b: Float32Array): void {

@@ -1,6 +1,6 @@
 import { ShapeError } from '../core/errors.js';
 import { elementCount, formatType, type TensorType } from '../core/tensor.js';
-import { need, type OpDefinition } from './definition.js';
+import { expectKnown, need, type OpDefinition } from './definition.js';
 import { broadcastShapes, broadcastStrides, stridedOffset } from './elementwise.js';
 import type { CompareFunction } from './params.js';
 
@@ -29,6 +29,7 @@ const compare: OpDefinition<'compare'> = {
   arity: 2,
   type([a, b], { fn }) {
     const [x, y] = [need(a), need(b)];
+    expectKnown('compare', fn, compareFunctions);
     expectWord(`compare ${fn}`, 'a', x);
     expectSameType(`compare ${fn}`, x, y);
     return { dtype: 'u32', shape: broadcastShapes(`compare ${fn}`, x.shape, y.shape) };

@@ -1,4 +1,4 @@
-import { GraphError, ShapeError } from '../core/errors.js';
+import { ArgumentError, GraphError, ShapeError } from '../core/errors.js';
 import { formatType, type Shape, type TensorType } from '../core/tensor.js';
 import type { OpName, OpParams } from './params.js';
 
@@ -45,4 +45,9 @@ export function expectEqual(op: string, what: string, got: number | undefined, w
 
 export function expectFloat(op: string, what: string, type: TensorType): void {
   if (type.dtype !== 'f32') throw new ShapeError(`${op}: ${what} must be f32, got ${formatType(type)}`);
+}
+
+/** A function of a family that the op table has: names come from plain JavaScript too. */
+export function expectKnown(op: string, fn: string, functions: object): void {
+  if (!Object.hasOwn(functions, fn)) throw new ArgumentError('fn', `${op} knows ${Object.keys(functions).join(', ')}, got ${fn}`);
 }

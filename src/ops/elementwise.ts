@@ -1,6 +1,6 @@
 import { ShapeError } from '../core/errors.js';
 import { formatType, type Shape, sameShape } from '../core/tensor.js';
-import { expectFloat, type HostTensor, need, type OpDefinition } from './definition.js';
+import { expectFloat, expectKnown, type HostTensor, need, type OpDefinition } from './definition.js';
 import type { BinaryFunction, UnaryFunction } from './params.js';
 
 const SQRT_2_OVER_PI = Math.sqrt(2 / Math.PI);
@@ -139,6 +139,7 @@ const unary: OpDefinition<'unary'> = {
   arity: 1,
   type([x], params) {
     const input = need(x);
+    expectKnown('unary', params.fn, unaryFunctions);
     expectFloat(`unary ${params.fn}`, 'x', input);
     for (const name of unaryParameters[params.fn] ?? []) {
       if (params[name] === undefined) throw new ShapeError(`unary ${params.fn}: the scalar parameter ${name} is missing`);
@@ -155,6 +156,7 @@ const binary: OpDefinition<'binary'> = {
   arity: 2,
   type([a, b], params) {
     const [x, y] = [need(a), need(b)];
+    expectKnown('binary', params.fn, binaryFunctions);
     expectFloat(`binary ${params.fn}`, 'a', x);
     expectFloat(`binary ${params.fn}`, 'b', y);
     return { dtype: 'f32', shape: broadcastShapes(`binary ${params.fn}`, x.shape, y.shape) };

@@ -1,7 +1,7 @@
 import { ShapeError } from '../core/errors.js';
 import { elementCount, formatType, type Shape, sameShape, type TensorType } from '../core/tensor.js';
 import { expectAxis, forEachLine, linesAlong } from './axes.js';
-import { expectEqual, expectFloat, type HostTensor, need, type OpDefinition } from './definition.js';
+import { expectEqual, expectFloat, expectKnown, type HostTensor, need, type OpDefinition } from './definition.js';
 import { stridedOffset } from './elementwise.js';
 import type { OpParams, ReduceFunction } from './params.js';
 
@@ -35,6 +35,7 @@ const reduce: OpDefinition<'reduce'> = {
   type([x], params) {
     const input = need(x);
     const { fn, axes } = params;
+    expectKnown('reduce', fn, folds);
     expectFloat(`reduce ${fn}`, 'x', input);
     for (const axis of axes) expectAxis(`reduce ${fn}`, input, axis);
     if (axes.length === 0 || axes.some((axis, i) => i > 0 && axis <= (axes[i - 1] ?? 0)))

@@ -1,5 +1,7 @@
-import { expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { GpuCommandBatch } from '../../src/compute/batch.js';
+import { GpuBackend } from '../../src/compute/gpu-backend.js';
+import { ArgumentError } from '../../src/core/errors.js';
 import { countCalls } from '../../src/gpu/call-counter.js';
 import { GpuDevice } from '../../src/gpu/device.js';
 
@@ -45,4 +47,69 @@ test('a chain of 36 layers compiles three kernels and makes one submit; the seco
     batch.dispose();
     gpu.dispose();
   }
+});
+
+test('softmax of one call is one submit, and the next call of its size compiles and makes nothing', async () => {
+  const gpu = await GpuDevice.request({ checked: true });
+  const ops = new GpuBackend({ device: gpu });
+  const calls = countCalls(gpu.device, gpu.queue);
+  try {
+    const x = Float32Array.from({ length: 9001 }, (_, i) => Math.sin(i));
+    await ops.softmax(x);
+    calls.reset();
+    const p = await ops.softmax(x);
+    expect(p.reduce((sum, value) => sum + value, 0)).toBeCloseTo(1, 5);
+    expect(calls.created).toBe(0);
+    expect(calls.counts.submit).toBe(1);
+  } finally {
+    calls.stop();
+    await ops.dispose();
+    gpu.dispose();
+  }
+});
+
+describe('a buffer of the caller', () => {
+  const usage = { storage: 0x80, copySrc: 0x4, copyDst: 0x8 } as const;
+  let gpu: GpuDevice;
+  beforeAll(async () => {
+    gpu = await GpuDevice.request({ checked: true });
+  });
+  afterAll(() => gpu.dispose());
+
+  function bufferOf(values: Float32Array<ArrayBuffer>, flags: number = usage.storage | usage.copySrc | usage.copyDst): GPUBuffer {
+    const buffer = gpu.device.createBuffer({ size: values.byteLength, usage: flags | usage.copyDst });
+    gpu.queue.writeBuffer(buffer, 0, values);
+    return buffer;
+  }
+
+  test('is read by every execute as it then is, and outlives the batch', async () => {
+    const buffer = bufferOf(Float32Array.of(1, 2, 3, 4));
+    const batch = new GpuCommandBatch(gpu);
+    const x = batch.importBuffer(buffer, 4);
+    const y = batch.scale(batch.add(x, x), 0.5);
+    await batch.execute();
+    expect([...(await batch.read(y))]).toEqual([1, 2, 3, 4]);
+    gpu.queue.writeBuffer(buffer, 0, Float32Array.of(5, 6, 7, 8));
+    await batch.execute();
+    expect([...(await batch.read(y))]).toEqual([5, 6, 7, 8]);
+    batch.dispose();
+    const second = new GpuCommandBatch(gpu);
+    const z = second.relu(second.importBuffer(buffer, 3));
+    await second.execute();
+    expect([...(await second.read(z))]).toEqual([5, 6, 7]);
+    second.dispose();
+    await gpu.idle();
+    buffer.destroy();
+  });
+
+  test('that is too small, or cannot be bound or copied, is refused at once', () => {
+    const batch = new GpuCommandBatch(gpu);
+    const buffer = bufferOf(Float32Array.of(1, 2));
+    expect(() => batch.importBuffer(buffer, 3)).toThrow('3 f32 elements take 12 bytes, the buffer has 8');
+    for (const size of [0, -1, 1.5, Number.NaN]) expect(() => batch.importBuffer(buffer, size)).toThrow(ArgumentError);
+    expect(() => batch.importBuffer(bufferOf(Float32Array.of(1), usage.storage), 1)).toThrow('STORAGE and COPY_SRC');
+    expect(() => batch.importBuffer(bufferOf(Float32Array.of(1), usage.copySrc), 1)).toThrow('STORAGE and COPY_SRC');
+    expect(batch.numBuffers).toBe(0);
+    batch.dispose();
+  });
 });

@@ -4,6 +4,8 @@ import { GpuDevice } from '../../src/gpu/device.js';
 import { WgslForwardPass } from '../../src/model/forward-pass.js';
 import { openBackend } from '../../src/runtime/select.js';
 import { forwardPassSuite } from '../support/forward-pass-suite.js';
+import { largestDifference } from '../support/models.js';
+import { PlainDecoder, type PlainShape, plainWeights } from '../support/plain-decoder.js';
 
 forwardPassSuite('WebGPU', async () => openBackend({ device: await GpuDevice.request({ checked: true }) }), [80, 120]);
 
@@ -28,5 +30,21 @@ describe('WgslForwardPass on WebGPU', () => {
     expect(counter.counts).toMatchObject({ submit: 3, writeBuffer: 6 });
     counter.stop();
     pass.dispose();
+  });
+
+  it('splits a head and an embedding that no binding holds, and leaves none of them out', async () => {
+    const widths = { hiddenDim: 32, numHeads: 2, numKvHeads: 1, headDim: 16, intermediateDim: 32, vocabSize: 160 };
+    const shape: PlainShape = { ...widths, numLayers: 1, eps: 1e-6, ropeBase: 1e4, ropePairing: 'halves', qkvBias: false };
+    const small = await GpuDevice.request({ checked: true, mask: { limits: { maxStorageBufferBindingSize: 16_384 } } });
+    const pass = await WgslForwardPass.create({ ...shape, contextLength: 4, device: small });
+    const weights = plainWeights(shape, 11);
+    for (const [name, data] of weights) await pass.uploadWeight(name, data);
+    expect(small.memory.ledger().byClass.weights.count).toBeGreaterThan(weights.size);
+    const plain = new PlainDecoder(shape, weights);
+    for (const [position, token] of [3, 159].entries()) {
+      expect(largestDifference(plain.model(token, position), await pass.forwardModel(token, position))).toBeLessThan(2e-5);
+    }
+    pass.dispose();
+    small.dispose();
   });
 });

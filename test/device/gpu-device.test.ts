@@ -58,7 +58,12 @@ describe('GpuDevice', () => {
     const automatic = chooseAdapter({ software: 'refuse' });
     if (testsSoftware()) await expect(automatic).rejects.toMatchObject({ code: 'E_NO_ADAPTER', message: expect.stringContaining('software') });
     else expect((await automatic).capabilities.software).toBe(false);
+  });
+
+  it('is available where it can be opened, and asks for that once', async () => {
+    expect(GpuDevice.isAvailable()).toBe(GpuDevice.isAvailable());
     expect(await GpuDevice.isAvailable()).toBe(true);
+    expect((await open()).isLost).toBe(false);
   });
 
   it('applies a mask to the capabilities and to the device itself', async () => {

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { GpuCommandBatch } from '../../src/compute/batch.js';
+import { type BufferId, GpuCommandBatch } from '../../src/compute/batch.js';
 import { ArgumentError } from '../../src/core/errors.js';
 import { TensorView } from '../../src/core/views/tensor-view.js';
 import { unaryFunctions } from '../../src/ops/elementwise.js';
@@ -116,6 +116,33 @@ export function batchSuite(name: string, open: () => Promise<Backend>): void {
       ]);
     });
 
+    test('dot adds up all of more than 256 elements', async () => {
+      const b = fresh();
+      const ramp = b.upload(Float32Array.from({ length: 1000 }, (_, i) => i + 1));
+      const total = b.dot(ramp, b.upload(new Float32Array(1000).fill(1)));
+      await b.execute();
+      expect([...(await b.read(total))]).toEqual([500_500]);
+    });
+
+    test('a fused chain computes what its operations compute one by one', async () => {
+      const values = Float32Array.from({ length: 60 }, (_, i) => Math.sin(i * i) * 3);
+      const results: Float32Array[][] = [];
+      for (const keeping of [false, true]) {
+        const b = fresh();
+        const x = b.upload(values);
+        const steps = [b.sub(x, b.upload(values.toReversed()))];
+        for (const next of [b.swish.bind(b), (id: BufferId) => b.mul(id, x), b.relu.bind(b), (id: BufferId) => b.scale(id, 0.3)]) {
+          steps.push(next(steps.at(-1) ?? x));
+        }
+        if (keeping) for (const step of steps) b.keep(step);
+        await b.execute();
+        results.push(keeping ? await b.readMany(steps) : [await b.read(steps.at(-1) ?? x)]);
+      }
+      const [fused, single] = [results[0]?.[0], results[1]?.at(-1)];
+      expect(fused).toHaveLength(60);
+      for (const [i, value] of (fused ?? floats()).entries()) expect(value).toBeCloseTo(single?.[i] ?? Number.NaN, 6);
+    });
+
     test('softmax and logSoftmax by rows; norms', async () => {
       const b = fresh();
       const x = b.upload(floats(1, 2, 3, -1, 0, 1));
@@ -193,6 +220,26 @@ export function batchSuite(name: string, open: () => Promise<Backend>): void {
       expect([b.numOperations, b.numBuffers]).toEqual([0, 0]);
       other.dispose();
       expect(() => other.upload(floats(1))).toThrow(/dispose/);
+    });
+
+    test('an id from before reset() is void for good, not the buffer that is now in its place', async () => {
+      const b = fresh();
+      const old = b.upload(floats(1, 2));
+      b.reset();
+      const now = b.upload(floats(3, 4));
+      expect(() => b.relu(old)).toThrow(/void since reset/);
+      expect(() => b.update(old, floats(5, 6))).toThrow(/void since reset/);
+      await expect(b.read(old)).rejects.toThrow(/void since reset/);
+      const y = b.relu(now);
+      await b.execute();
+      expect([...(await b.read(y))]).toEqual([3, 4]);
+    });
+
+    test('sizes beyond 32 bits do not wrap round', () => {
+      const b = fresh();
+      // 65,537 squared is 131,073 in 32 bits.
+      const [a, x] = [b.upload(new Float32Array(131_073)), b.upload(new Float32Array(65_537))];
+      expect(() => b.matmul(a, x, 65_537, 65_537, 1)).toThrow('a [65537, 65537] has 4295098369 elements, got 131073');
     });
   });
 }

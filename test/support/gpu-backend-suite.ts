@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { GpuBackend } from '../../src/compute/gpu-backend.js';
 import { tiledMax2d, tiledMin2d, tiledSum2d } from '../../src/compute/tiled/reduce.js';
-import { ArgumentError, ShapeError } from '../../src/core/errors.js';
+import { ArgumentError, DisposedError, ShapeError } from '../../src/core/errors.js';
 import { TensorView } from '../../src/core/views/tensor-view.js';
 import { unaryFunctions } from '../../src/ops/elementwise.js';
 import type { UnaryFunction } from '../../src/ops/params.js';
@@ -149,6 +149,8 @@ export function gpuBackendSuite(name: string, open: () => Promise<Backend>): voi
       expect([...two]).toEqual([21, 42]);
       await expect(gpu.convolve2d(floats(1), floats(1, 1), { inRows: 1, inColumns: 1, kernelRows: 1, kernelColumns: 2 })).rejects.toThrow(ShapeError);
       await expect(gpu.convolve2d(image, floats(1), { ...three, kernelRows: 2, kernelColumns: 2 })).rejects.toThrow(ShapeError);
+      await expect(gpu.convolve2d(floats(1), floats(1), { ...three, kernelRows: 1, kernelColumns: 1 })).rejects.toThrow(ShapeError);
+      await expect(gpu.convolve2d(image, floats(1), { ...three, kernelRows: 1, kernelColumns: 1, stride: 0 })).rejects.toThrow(ShapeError);
     });
 
     test('symmetricEigen: [[3, 1], [1, 3]] has 4 and 2', async () => {
@@ -161,6 +163,8 @@ export function gpuBackendSuite(name: string, open: () => Promise<Backend>): voi
       [4, 4],
       [16, 16],
       [20, 20],
+      [32, 32],
+      [64, 64],
       [100, 5],
       [5, 100],
       [9, 11],
@@ -171,6 +175,86 @@ export function gpuBackendSuite(name: string, open: () => Promise<Backend>): voi
       expect(await gpu.tiledMax2d(data, width, height)).toBe(tiledMax2d(data, width, height));
       expect(await gpu.tiledMin2d(data, width, height)).toBe(tiledMin2d(data, width, height));
       await expect(gpu.tiledSum2d(data, width, height + 1)).rejects.toThrow(ShapeError);
+    });
+
+    test('tiled maxima of negative numbers alone are not the padding, nor those of -Infinity alone', async () => {
+      const negative = noise(99).map((x) => -1 - Math.abs(x));
+      expect(await gpu.tiledMax2d(negative, 9, 11)).toBe(Math.max(...negative));
+      expect(await gpu.tiledMax2d(negative.fill(Number.NEGATIVE_INFINITY), 9, 11)).toBe(Number.NEGATIVE_INFINITY);
+      expect(await gpu.tiledMin2d(negative.fill(Number.POSITIVE_INFINITY), 9, 11)).toBe(Number.POSITIVE_INFINITY);
+    });
+
+    // 61 elements, as above: nothing new is compiled.
+    test.each([
+      ['relu', {}],
+      ['leakyRelu', { a: 0.01 }],
+      ['sigmoid', {}],
+      ['silu', {}],
+      ['elu', { a: 1 }],
+      ['gelu', {}],
+      ['geluErf', {}],
+      ['tanh', {}],
+    ] as const)('%s has its limits: 0 where a gate closes, bounds that hold, NaN for NaN', async (fn: UnaryFunction, scalars: { a?: number }) => {
+      const hard = [Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY, Number.NaN, -3e38, 3e38, -1e4, 1e4, -105, 105, -88, 88, -20.5, 20.5, 0];
+      const x = Float32Array.from({ length: 61 }, (_, i) => hard[i % hard.length] ?? 0);
+      for (const [i, got] of (await gpu.unary(fn, x, scalars)).entries()) {
+        const wanted = Math.fround(unaryFunctions[fn](x[i] ?? 0, scalars.a ?? 0, 0));
+        if (Number.isFinite(wanted)) expect(Math.abs(got - wanted), `${fn}(${x[i]})`).toBeLessThanOrEqual(1e-6 * Math.abs(wanted) + 2e-36);
+        else expect(got, `${fn}(${x[i]})`).toBe(wanted);
+        if (fn === 'sigmoid' && !Number.isNaN(wanted)) expect(got >= 0 && got <= 1).toBe(true);
+        if (fn === 'tanh' && !Number.isNaN(wanted)) expect(got >= -1 && got <= 1).toBe(true);
+      }
+    });
+
+    test('NaN in a row is NaN in its logSoftmax, not a finite number; other rows do not see it', async () => {
+      const x = noise(300);
+      x[150] = Number.NaN;
+      const logs = await gpu.logSoftmax(x, { rows: 3 });
+      expect(logs.subarray(100, 200).every(Number.isNaN)).toBe(true);
+      expect(logs.every((value, i) => Number.isNaN(value) === (i >= 100 && i < 200))).toBe(true);
+    });
+
+    test('a maximum of -Infinity alone is -Infinity at any length, and NaN wins', async () => {
+      const x = new Float32Array(257).fill(Number.NEGATIVE_INFINITY);
+      expect(await gpu.reduce('max', x)).toBe(Number.NEGATIVE_INFINITY);
+      x[256] = Number.NaN;
+      expect(await gpu.reduce('max', x)).toBeNaN();
+    });
+
+    test('the same call gives the same bits again, other data another result', async () => {
+      const [x, y] = [noise(300), noise(600).subarray(300)];
+      const calls = async (data: Float32Array) => [await gpu.softmax(data, { rows: 3 }), await gpu.reduce('sum', data), await gpu.dot(data, x)] as const;
+      const first = await calls(x);
+      expect(await calls(x)).toEqual(first);
+      const other = await calls(y);
+      for (const [i, result] of first.entries()) expect(other[i]).not.toEqual(result);
+      expect(await gpu.reduce('sum', floats(1, 2, 3, 4, 5))).toBe(15);
+    });
+
+    test('addition associates within 1e-6, and a vector times itself is not negative', async () => {
+      const [a, b, c] = [noise(500), noise(700).subarray(200), noise(900).subarray(400)];
+      expectClose(await gpu.vecAdd(await gpu.vecAdd(a, b), c), await gpu.vecAdd(a, await gpu.vecAdd(b, c)), 1e-6);
+      expect(await gpu.dot(a, a)).toBeGreaterThan(0);
+    });
+
+    test('calls at once do not end each other where the cache holds one operation', async () => {
+      const narrow = new GpuBackend({ device: backend, cachedGraphs: 1 });
+      const lengths = [61, 500, 61, 500];
+      const results = await Promise.all(lengths.map((n) => narrow.binary('add', ramp(n), ramp(n))));
+      for (const [i, n] of lengths.entries()) expect(results[i]).toEqual(ramp(n, 2));
+      await narrow.dispose();
+      await expect(narrow.relu(floats(1))).rejects.toThrow(DisposedError);
+    });
+
+    test('misuse is a typed error that names the argument', async () => {
+      const wrong = (call: Promise<unknown>, argument: string) => expect(call).rejects.toMatchObject({ code: 'E_ARGUMENT', argument });
+      await wrong(gpu.clip(floats(1), 2, 1), 'min');
+      await wrong(gpu.clip(floats(1), Number.NaN, 1), 'min');
+      await wrong(gpu.matmul(floats(1, 2, 3, 4), floats(1, 2, 3, 4), -2, -2, -2), 'm');
+      await wrong(gpu.matmul(floats(1, 2, 3), floats(1, 2), 1.5, 2, 1), 'm');
+      await wrong(gpu.relu([1, 2] as unknown as Float32Array), 'x');
+      await wrong(gpu.unary('nothing' as UnaryFunction, floats(1)), 'fn');
+      await wrong(gpu.reduce('nothing' as 'sum', floats(1)), 'fn');
     });
 
     test('takes views', async () => {
