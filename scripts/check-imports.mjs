@@ -22,7 +22,7 @@ export const rooms = {
   hub: 'formats platform core',
   text: 'formats platform core',
   model: 'graph runtime formats kernels quant ops core',
-  engine: 'model text runtime gpu hub formats platform core',
+  engine: 'model text runtime gpu hub formats platform ops core',
   train: 'model graph runtime text formats quant ops core',
   server: 'engine platform core',
   cli: 'engine model runtime server train hub gpu cpu kernels formats text platform ops core',

@@ -14,6 +14,7 @@ import { matmul } from './rules/matmul.js';
 import { concat, conv2d, cumsum, expand, gather, permute, slice, tileReduce, topK } from './rules/movement.js';
 import { argmax, rmsNorm } from './rules/normalization.js';
 import { dot, layerNorm, logSoftmax, reduce, softmax } from './rules/reduce.js';
+import { redraw } from './rules/sampling.js';
 import { cast, compare, region, where } from './rules/tensor.js';
 
 /** Columns of a matrix of a packed type; undefined for whatever is stored as it is. */
@@ -90,6 +91,7 @@ export function cpuTarget(): Target<CpuKernel> {
       conv2d,
       tileReduce,
       advance,
+      redraw,
       ...decodeRules,
     },
   };

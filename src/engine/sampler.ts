@@ -1,5 +1,7 @@
 import { ArgumentError, CentellaError } from '../core/errors.js';
-import { philox, seedKey, uniform } from './random.js';
+import { penalised } from '../ops/sampling.js';
+import { chooseToken } from '../ops/sampling-choice.js';
+import { isPenalised, promptBit, type SamplingParameters } from '../ops/sampling-state.js';
 
 /** How the next token is chosen. The steps run in this order: penalties, temperature, top-k, top-p, min-p, draw. */
 export interface SamplingOptions {
@@ -21,7 +23,7 @@ export interface SamplingOptions {
   readonly seed?: number;
 }
 
-export type ResolvedSampling = Required<SamplingOptions>;
+export type ResolvedSampling = SamplingParameters;
 
 interface Range {
   readonly min: number;
@@ -71,26 +73,19 @@ export function resolveSampling(options: SamplingOptions): ResolvedSampling {
 
 /** Whether the choice is the most likely token of the bare logits, which the device makes itself. */
 export function isGreedy(sampling: ResolvedSampling): boolean {
-  return sampling.temperature === 0 && sampling.repetitionPenalty === 1 && sampling.frequencyPenalty === 0 && sampling.presencePenalty === 0;
+  return sampling.temperature === 0 && !isPenalised(sampling);
 }
 
-interface Candidate {
-  readonly token: number;
-  readonly logit: number;
-}
-
-/** Chooses tokens from rows of logits. Keeps count of what was generated; the draws depend on (seed, step, token) alone. */
+/** Chooses tokens from rows of logits, as `redraw` does on a device. Keeps count of what was generated; the draws depend on (seed, step, token) alone. */
 export class Sampler {
   readonly #options: ResolvedSampling;
-  readonly #key: [number, number];
-  readonly #prompt: Set<number>;
-  readonly #generated = new Map<number, number>();
+  /** Words of a sampling state's counts, of the tokens that have one. */
+  readonly #counts: Map<number, number>;
   #step = 0;
 
   constructor(options: ResolvedSampling, prompt: readonly number[]) {
     this.#options = options;
-    this.#key = seedKey(options.seed);
-    this.#prompt = new Set(prompt);
+    this.#counts = new Map(prompt.map((token) => [token, promptBit]));
   }
 
   /**
@@ -98,10 +93,11 @@ export class Sampler {
    * @throws CentellaError E_NUMERICAL where the row has no finite number: weights or device are broken.
    */
   next(logits: Float32Array): number {
-    this.#penalise(logits);
-    const candidates = this.#options.temperature === 0 ? [mostLikely(logits)] : this.#filter(logits);
-    const token = candidates.length === 1 ? candidates[0]?.token : this.#draw(candidates);
-    if (token === undefined || !Number.isFinite(logits[token] ?? Number.NaN)) {
+    if (isPenalised(this.#options)) {
+      for (const [token, count] of this.#counts) logits[token] = penalised(logits[token] ?? Number.NaN, count, this.#options);
+    }
+    const token = chooseToken(logits, this.#options, this.#step);
+    if (token === undefined) {
       throw new CentellaError('E_NUMERICAL', `the logits of step ${this.#step} have no finite number: the weights or the device are broken`);
     }
     this.accept(token);
@@ -110,105 +106,7 @@ export class Sampler {
 
   /** Counts a token that was chosen elsewhere. */
   accept(token: number): void {
-    this.#generated.set(token, (this.#generated.get(token) ?? 0) + 1);
+    this.#counts.set(token, (this.#counts.get(token) ?? 0) + 1);
     this.#step++;
   }
-
-  #penalise(logits: Float32Array): void {
-    const { repetitionPenalty, frequencyPenalty, presencePenalty } = this.#options;
-    if (repetitionPenalty !== 1) {
-      for (const token of new Set([...this.#prompt, ...this.#generated.keys()])) {
-        const logit = logits[token] ?? 0;
-        logits[token] = logit > 0 ? logit / repetitionPenalty : logit * repetitionPenalty;
-      }
-    }
-    if (frequencyPenalty === 0 && presencePenalty === 0) return;
-    for (const [token, count] of this.#generated) logits[token] = (logits[token] ?? 0) - count * frequencyPenalty - presencePenalty;
-  }
-
-  /** What temperature, top-k, top-p and min-p leave, most likely first where they had to sort. */
-  #filter(logits: Float32Array): Candidate[] {
-    const { topK, topP, minP } = this.#options;
-    const temper = tempering(logits, this.#options.temperature);
-    let kept = topK > 0 && topK < logits.length ? largest(logits, topK, temper) : allFinite(logits, temper);
-    if (topP < 1) kept = nucleus(kept, topP);
-    if (minP > 0) {
-      const threshold = kept.reduce((max, { logit }) => Math.max(max, logit), Number.NEGATIVE_INFINITY) + Math.log(minP);
-      kept = kept.filter(({ logit }) => logit >= threshold);
-    }
-    return kept;
-  }
-
-  /** Gumbel-max: the largest of logit + noise(seed, step, token) is a draw from the softmax, whatever the order and however the sum would round. */
-  #draw(candidates: readonly Candidate[]): number | undefined {
-    const words = new Uint32Array(4);
-    let block = -1;
-    let best: { token: number; score: number } | undefined;
-    for (const { token, logit } of [...candidates].sort((a, b) => a.token - b.token)) {
-      if (token >>> 2 !== block) {
-        block = token >>> 2;
-        philox(words, this.#key, [block, this.#step, 0, 0]);
-      }
-      const score = logit - Math.log(-Math.log(uniform(words[token & 3] ?? 0)));
-      if (best === undefined || score > best.score) best = { token, score };
-    }
-    return best?.token;
-  }
-}
-
-function mostLikely(logits: Float32Array): Candidate {
-  let token = 0;
-  for (let i = 1; i < logits.length; i++) {
-    const [value, champion] = [logits[i] ?? Number.NaN, logits[token] ?? Number.NaN];
-    if (value > champion || (Number.isNaN(champion) && !Number.isNaN(value))) token = i;
-  }
-  return { token, logit: logits[token] ?? Number.NaN };
-}
-
-/** Logits over the temperature, from the largest one down: a temperature next to 0 then leaves the largest at 0 rather than at infinity. */
-function tempering(logits: Float32Array, temperature: number): (logit: number) => number {
-  const max = mostLikely(logits).logit;
-  return (logit) => (logit === max ? 0 : (logit - max) / temperature);
-}
-
-function allFinite(logits: Float32Array, temper: (logit: number) => number): Candidate[] {
-  const kept: Candidate[] = [];
-  for (let token = 0; token < logits.length; token++) {
-    const logit = temper(logits[token] ?? Number.NaN);
-    if (logit > Number.NEGATIVE_INFINITY) kept.push({ token, logit });
-  }
-  return kept;
-}
-
-/** The k largest, most likely first; equal logits favour the lower token. */
-function largest(logits: Float32Array, k: number, temper: (logit: number) => number): Candidate[] {
-  const kept: Candidate[] = [];
-  let threshold = Number.NEGATIVE_INFINITY;
-  const compare = (a: Candidate, b: Candidate): number => b.logit - a.logit || a.token - b.token;
-  for (let token = 0; token < logits.length; token++) {
-    const logit = temper(logits[token] ?? Number.NaN);
-    if (!(logit > threshold)) continue;
-    kept.push({ token, logit });
-    // Sorting every k arrivals keeps the cost at about log k a token that passes the threshold.
-    if (kept.length < 2 * k) continue;
-    kept.sort(compare).length = k;
-    threshold = kept[k - 1]?.logit ?? threshold;
-  }
-  kept.sort(compare);
-  return kept.slice(0, k);
-}
-
-/** The fewest most likely candidates that reach probability p together. */
-function nucleus(candidates: Candidate[], p: number): Candidate[] {
-  const max = candidates.reduce((m, { logit }) => Math.max(m, logit), Number.NEGATIVE_INFINITY);
-  const weights = candidates.map(({ logit }) => Math.exp(logit - max));
-  const total = weights.reduce((sum, weight) => sum + weight, 0);
-  // All candidates below this weight together weigh less than 1 - p, so the nucleus has none of them and the rest is short to sort.
-  const floor = ((1 - p) * total) / candidates.length;
-  const likely = candidates.map((candidate, i) => ({ candidate, weight: weights[i] ?? 0 })).filter(({ weight }) => weight >= floor);
-  likely.sort((a, b) => b.weight - a.weight || a.candidate.token - b.candidate.token);
-  let sum = 0;
-  let end = 0;
-  while (end < likely.length && sum < p * total) sum += likely[end++]?.weight ?? 0;
-  return likely.slice(0, end).map(({ candidate }) => candidate);
 }

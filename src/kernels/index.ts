@@ -41,6 +41,8 @@ export const kernelFamilies: { readonly [family: string]: string } = {
   region: 'a chain of elementwise operations in one pass',
   rms_norm: 'scales rows to a root mean square of 1, times a gain',
   rope: 'turns pairs of elements by angles of their position',
+  sample_draw: 'draws a token from what the filters leave of the logits, and updates the states',
+  sample_survey: 'the largest logit of every group of tokens, and the sum of their weights',
   softmax_chunks: 'maximum and sum of each chunk of a long row',
   softmax_columns: 'softmax, or its logarithm, along an axis that is not the last',
   softmax_join: 'adds the chunks of softmax_chunks',

@@ -21,6 +21,7 @@ import { rmsNormRule } from './norm.js';
 import { dotRule, reduceRule } from './reduce.js';
 import { regionRule } from './region.js';
 import { ropeRule } from './rope.js';
+import { redrawRule } from './sampling/rule.js';
 import { logSoftmaxRule, softmaxRule } from './softmax.js';
 import { advanceRule, lastRowRule } from './state.js';
 import { topKRule } from './top-k.js';
@@ -72,6 +73,7 @@ export function gpuTarget(capabilities: GpuCapabilities, options: GpuTargetOptio
       binary: binaryRule,
       gatherRows: gatherRule,
       lastRow: lastRowRule,
+      redraw: redrawRule(capabilities),
       matmul: matmulRule(capabilities),
       reduce: reduceRule,
       dot: dotRule,

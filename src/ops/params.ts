@@ -108,6 +108,7 @@ export interface OpParams {
   gatedProduct: { readonly eps: number };
   attendToken: { readonly scale: number; readonly pairing: RopePairing; readonly eps?: number; readonly window: number };
   chooseNext: Record<never, never>;
+  redraw: Record<never, never>;
 }
 
 export type OpName = keyof OpParams;

@@ -10,6 +10,7 @@ import { movementOps } from './movement.js';
 import type { ComputeOp, LeafOp, OpName, ViewOp } from './params.js';
 import { reduceOps } from './reduce.js';
 import { regionOps } from './region.js';
+import { samplingOps } from './sampling.js';
 import { selectOps } from './select.js';
 import { shapeOps } from './shape.js';
 
@@ -20,6 +21,7 @@ export const ops: { readonly [K in Exclude<OpName, LeafOp>]: OpDefinition<K> } =
   ...linearOps,
   ...attentionOps,
   ...decodeOps,
+  ...samplingOps,
   ...matmulOps,
   ...reduceOps,
   ...regionOps,

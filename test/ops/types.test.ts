@@ -37,6 +37,7 @@ const good: readonly Case[] = [
   ['rope', 'rope', { pairing: 'halves' }, [f32(2, 4, 8), f32(16, 3, 2), state], f32(2, 4, 8)],
   ['lastRow', 'lastRow', {}, [f32(3, 5), state], f32(1, 5)],
   ['advance', 'advance', {}, [state, u32(1)], state],
+  ['redraw', 'redraw', {}, [state, u32(16 + 9), f32(1, 9)], u32(1)],
 ];
 
 const bad: readonly Case[] = [
@@ -70,6 +71,8 @@ const bad: readonly Case[] = [
   ['a state that is too short to hold an id', 'advance', {}, [u32(4), u32(1)]],
   ['a token that is a float', 'advance', {}, [state, f32(1)]],
   ['several tokens', 'advance', {}, [state, u32(2)]],
+  ['counts for fewer tokens than logits', 'redraw', {}, [state, u32(16 + 8), f32(1, 9)]],
+  ['logits of two rows', 'redraw', {}, [state, u32(16 + 9), f32(2, 9)]],
 ];
 
 describe('type rules', () => {

@@ -10,6 +10,7 @@ import { matmulCases } from './matmul.js';
 import { rmsNormCases } from './norm.js';
 import { dotCases, layerNormCases, logSoftmaxCases, reduceCases, softmaxCases } from './reduce.js';
 import { ropeCases } from './rope.js';
+import { redrawCases } from './sampling.js';
 import { advanceCases, lastRowCases } from './state.js';
 import { tensorCases } from './tensor.js';
 
@@ -33,6 +34,7 @@ export function allCases(): OpCase[] {
     ...gatedProductCases(),
     ...attendTokenCases(),
     ...chooseNextCases(),
+    ...redrawCases(),
     ...matmulCases(),
     ...reduceCases(),
     ...dotCases(),

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { philox, seedKey, uniform } from '../../src/engine/random.js';
+import { philox, seedKey, uniform } from '../../src/core/random.js';
 
 type Words = readonly [number, number, number, number];
 

@@ -40,3 +40,8 @@ export function seedKey(seed: number): [number, number] {
 export function uniform(word: number): number {
   return ((word >>> 9) + 0.5) / 0x800_000;
 }
+
+/** Standard Gumbel noise from a word: the largest of log p(i) + noise(i) over i is a draw of i from p. */
+export function gumbel(word: number): number {
+  return -Math.log(-Math.log(uniform(word)));
+}
