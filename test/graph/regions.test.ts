@@ -64,6 +64,19 @@ describe('regions', () => {
     expect(report.filter((entry) => entry.rule === 'region')).toEqual([{ rule: 'region', at: 'where', applied: true, reason: '7 operations in one kernel' }]);
   });
 
+  it('are not made of one operation alone', async () => {
+    const { graph } = await fused(graphOf((g, x, row) => g.output('y', g.reduce('sum', g.binary('add', x, row)))));
+    expect(opsOf(graph)).not.toContain('region');
+  });
+
+  it('take in an absolute value made of a comparison and a choice', async () => {
+    const graph = graphOf((g, x) => {
+      const zero = g.constant([0], { dtype: 'f32', shape: [1] });
+      g.output('y', g.where(g.compare('lt', x, zero), g.unary('neg', x), x));
+    });
+    expect(opsOf((await fused(graph)).graph)).toEqual(['input', 'region']);
+  });
+
   it('take in swiglu', async () => {
     const graph = graphOf((g, x, row) => g.output('y', g.binary('add', g.binary('mul', g.unary('silu', x), g.unary('neg', x)), row)));
     expect(opsOf((await fused(graph)).graph)).toEqual(['input', 'input', 'region']);

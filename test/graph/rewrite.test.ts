@@ -96,6 +96,12 @@ describe('linear bias', () => {
     expect(reasons(twice)).toContain('the intermediate has several readers');
   });
 
+  test.each(['gelu', 'geluErf', 'tanh', 'relu', 'silu', 'sigmoid'] as const)('leaves %s after a product an operation of its own', (fn) => {
+    const result = rewritten(({ g, x, w }) => g.unary(fn, g.binary('add', g.linear(x, w), g.param('b', f32(4)))));
+    expect(opsOf(result)).toEqual(['linear', 'unary']);
+    expect(result.graph.nodes.at(-1)?.params).toEqual({ fn });
+  });
+
   test('does not take a subtraction, a column or a second bias for a bias', () => {
     const sub = rewritten(({ g, x, w }) => g.binary('sub', g.linear(x, w), g.param('b', f32(4))));
     expect(opsOf(sub)).toEqual(['linear', 'binary']);

@@ -25,7 +25,7 @@ function counted(shape: readonly number[]): CaseInput {
 
 const comparisons: readonly CompareFunction[] = ['eq', 'ne', 'lt', 'le', 'gt', 'ge'];
 
-/** Every comparison on all pairs of hard values, of integers, and with broadcasting. */
+/** Every comparison on all pairs of hard values, of integers (neighbours that are one number in f32 among them), and with broadcasting. */
 export function compareCases(): readonly OpCase<'compare'>[] {
   const size = hard.length;
   const make = (name: string, fn: CompareFunction, inputs: readonly CaseInput[]): OpCase<'compare'> => ({
@@ -38,8 +38,8 @@ export function compareCases(): readonly OpCase<'compare'>[] {
   return comparisons.flatMap((fn, i) => [
     make('hard values', fn, [floats([size, 1], hard), floats([1, size], hard)]),
     i % 2 === 0
-      ? make('u32', fn, [words([3], [0, 5, 4_000_000_000]), words([2, 1], [5, 4_000_000_000])])
-      : make('i32', fn, [input('i32', [3], Int32Array.of(0, -5, 7)), input('i32', [2, 1], Int32Array.of(-5, 7))]),
+      ? make('u32', fn, [words([5], [0, 5, 16_777_216, 4_000_000_000, 4_000_000_001]), words([3, 1], [5, 16_777_217, 4_000_000_000])])
+      : make('i32', fn, [input('i32', [4], Int32Array.of(0, -5, 7, -16_777_217)), input('i32', [3, 1], Int32Array.of(-5, 7, -16_777_216))]),
     make('wide', fn, [floatInput('input', [2, 300], seededRandom(1500 + i)), floatInput('input', [300], seededRandom(1510 + i))]),
   ]);
 }
@@ -54,7 +54,7 @@ export function whereCases(): readonly OpCase<'where'>[] {
   return [
     make('of one shape', [mask, floatInput('input', [4, 8], random), floatInput('input', [4, 8], random)]),
     make('with broadcasting of all three', [words([3, 1, 1], [0, 1, 7]), floatInput('input', [5, 1], random), floatInput('input', [4], random)]),
-    make('of integers', [words([2, 1], [0, 1]), words([3], [1, 2, 3]), words([1], [9])]),
+    make('of integers', [words([2, 1], [0, 1]), words([3], [1, 16_777_217, 4_294_967_295]), words([1], [2_147_483_649])]),
     make('of hard values', [
       words(
         [hard.length],
@@ -152,6 +152,7 @@ export function movementCases(): readonly OpCase[] {
     slice([4, 6, 5], 1, 1, 2, 3),
     slice([4, 300], 1, 17, 100, 1),
     slice([5, 3], 0, 4, 5, -1),
+    slice([2, 3, 8], 2, 2, 4, 1),
   ];
 }
 
