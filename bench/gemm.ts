@@ -1,6 +1,7 @@
 /**
  * f16 matrix products with f32 sums on subgroup matrices, y [M, N] = a [M, K] w [N, K]^T: every tile, and what selection takes, in TFLOP/s. Each result is compared with f64 sums at
- * random places before it is timed. Arguments: sizes as M,N,K (default: 4096 cubed and the products of a prompt of 2048 tokens).
+ * random places before it is timed. Arguments: sizes as M,N,K (default: 4096 cubed and the products of a prompt of 2048 tokens), --selected: not the other tiles, --checked, --peers:
+ * f32 products beside other libraries (COMPUTE_PEERS names the folder of their packages).
  */
 
 import { GpuDevice } from '../src/gpu/device.js';
@@ -8,7 +9,10 @@ import { type GemmProblem, type GemmTile, gemmKernel } from '../src/kernels/matr
 import { gemmTileShapes, selectMatrix } from '../src/kernels/matrix/linear.js';
 import { splitSumKernel } from '../src/kernels/matrix/split-sum.js';
 import { halfToFloat } from '../src/quant/half.js';
+import { runPeers } from './compute-peers.js';
 import { type Job, jobOf, randomHalves, readBuffer, runJobs, storageBuffer, timeJobs, warmUp } from './gpu-timer.js';
+import { BenchArgs } from './support/args.js';
+import type { BenchResult, Figure } from './support/result.js';
 
 export const summary = 'f16 matrix products on subgroup matrices, by tile';
 
@@ -48,42 +52,65 @@ interface Operands {
 
 const mostSplits = 8;
 
-export async function run(args: readonly string[]): Promise<void> {
-  const gpu = await GpuDevice.request();
-  console.log(gpu.adapterInfo.name);
-  const asked = args.map((text): Size => {
+export async function run(args: readonly string[]): Promise<BenchResult> {
+  const known = new BenchArgs(args, { flags: ['selected', 'checked', 'peers'] });
+  const gpu = await GpuDevice.request({ checked: known.flag('checked') });
+  console.error(`${gpu.adapterInfo.name}, ${gpu.checks}`);
+  const figures: Figure[] = [];
+  const asked = known.rest.map((text): Size => {
     const [m = 0, n = 0, k = 0] = text.split(',').map(Number);
     return [m, n, k];
   });
-  for (const size of asked.length > 0 ? asked : sizes) await measure(gpu, size);
+  for (const size of asked.length > 0 ? asked : sizes) {
+    const figure = await measure(gpu, size, known.flag('selected'));
+    if (figure !== undefined) figures.push(figure);
+  }
+  if (known.flag('peers')) figures.push(...(await peerFigures()));
+  return { adapter: gpu.adapterInfo.name, figures };
 }
 
-async function measure(gpu: GpuDevice, size: Size): Promise<void> {
+/** What other libraries make of a chain of f32 products. */
+async function peerFigures(): Promise<readonly Figure[]> {
+  const results = await runPeers(4096, 10);
+  return results.flatMap(({ library, tflops, error }): Figure[] => {
+    console.error(`f32 4096 x 4096 x 4096 by ${library}: ${tflops?.toFixed(1) ?? error} TFLOP/s`);
+    return tflops === undefined ? [] : [{ name: 'f32 4096 x 4096 x 4096', value: tflops, unit: 'TFLOP/s', by: library }];
+  });
+}
+
+async function measure(gpu: GpuDevice, size: Size, selectedOnly: boolean): Promise<Figure | undefined> {
   const [rows, outputs, depth] = size;
   const choice = selectMatrix({ rows, outputs, depth }, gpu.capabilities, 1);
   if (choice === undefined) {
-    console.log('this device has no f16 matrices of 16 x 16 with f32 sums');
-    return;
+    console.error('this device has no f16 matrices of 16 x 16 with f32 sums');
+    return undefined;
   }
   const operands = prepare(gpu, size);
   const results: string[] = [];
+  let selected: Figure | undefined;
   for (const tile of gemmTileShapes) {
     for (let splits = 1; splits <= mostSplits && depth % (splits * tile.depth) === 0; splits *= 2) {
       if (splits > 1 && (((rows / tile.rows) * outputs) / tile.columns) * splits > 1200) break;
+      const chosen = tile === choice.tile && splits === choice.splits;
+      if (selectedOnly && !chosen) continue;
       const jobs = await jobsOf(gpu, operands, tile, splits, choice.subgroupSize);
       await runJobs(gpu, jobs);
       const error = await worstError(gpu, operands);
       await warmUp(gpu, jobs, 60);
       // Passes of a few milliseconds: the clocks fall in shorter ones.
-      const { median } = await timeJobs(gpu, jobs, Math.max(20, Math.min(400, Math.ceil(1e12 / (2 * rows * outputs * depth)))));
-      const chosen = tile === choice.tile && splits === choice.splits ? ' *' : '';
-      results.push(
-        `${tile.rows}x${tile.columns}/${splits} ${((2 * rows * outputs * depth) / median / 1e12).toFixed(0)}${error > 1e-4 ? ` WRONG ${error}` : ''}${chosen}`,
-      );
+      const { median, least, most } = await timeJobs(gpu, jobs, Math.max(20, Math.min(400, Math.ceil(1e12 / (2 * rows * outputs * depth)))));
+      const rate = (seconds: number): number => (2 * rows * outputs * depth) / seconds / 1e12;
+      if (!(error < 1e-4)) throw new Error(`the product of ${size.join(' x ')} by tiles of ${tile.rows} x ${tile.columns} is wrong by ${error}`);
+      results.push(`${tile.rows}x${tile.columns}/${splits} ${rate(median).toFixed(0)}${chosen ? ' *' : ''}`);
+      if (!chosen) continue;
+      const details = { tile: `${tile.rows}x${tile.columns}`, splits, us: median * 1e6, error };
+      const spreadOf = { value: rate(median), least: rate(most), most: rate(least), samples: 5 };
+      selected = { name: `f16 ${size.join(' x ')}`, ...spreadOf, unit: 'TFLOP/s', checks: gpu.checks, details };
     }
   }
-  console.log(`${size.join(' x ')} TFLOP/s: ${results.join('  ')}`);
+  console.error(`${size.join(' x ')} TFLOP/s: ${results.join('  ')}`);
   for (const buffer of [operands.a, operands.w, operands.y, operands.parts]) buffer.destroy();
+  return selected;
 }
 
 function prepare(gpu: GpuDevice, size: Size): Operands {

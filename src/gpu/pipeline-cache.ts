@@ -1,4 +1,4 @@
-/** Compiled kernels of one device, keyed by their structure: WGSL text is made only for a kernel that was never compiled. */
+/** Compiled kernels of one device, keyed by their structure, and then by their text: that is made only for a key that is new, and compiled only where it is new as well. */
 
 import type { GpuCapabilities, GpuLimits } from '../core/capabilities.js';
 import { ArgumentError, DeviceError, UnsupportedError } from '../core/errors.js';
@@ -8,7 +8,7 @@ import type { DeviceHealth } from './health.js';
 import { shaderExcerpt } from './shader-excerpt.js';
 
 export interface PipelineCacheStats {
-  /** Requests answered by a pipeline that was there, or already being compiled. */
+  /** Requests answered by a pipeline that was there, or already being compiled, for this key or for another with the same text. */
   readonly hits: number;
   readonly compiles: number;
   readonly failures: number;
@@ -38,6 +38,8 @@ export class PipelineCache {
   readonly #capabilities: GpuCapabilities;
   readonly #layouts = new Map<string, BindingLayout>();
   readonly #pipelines = new Map<string, Promise<GPUComputePipeline>>();
+  /** By text and layout: kernels of several grids may have one text. */
+  readonly #texts = new Map<string, Promise<GPUComputePipeline>>();
   #hits = 0;
   #compiles = 0;
   #failures = 0;
@@ -65,14 +67,24 @@ export class PipelineCache {
       this.#hits++;
       return known;
     }
+    const code = kernel.wgsl();
+    const text = `${signatureOf(kernel.bindings, kernel.minBindingSizes)}\n${code}`;
+    const same = this.#texts.get(text);
+    if (same !== undefined) {
+      this.#hits++;
+      this.#pipelines.set(kernel.key, same);
+      return same;
+    }
     this.#compiles++;
-    const compiling = this.#compile(kernel);
+    const compiling = this.#compile(kernel, code);
     this.#pipelines.set(kernel.key, compiling);
+    this.#texts.set(text, compiling);
     try {
       return await compiling;
     } catch (error) {
       this.#failures++;
-      this.#pipelines.delete(kernel.key);
+      this.#texts.delete(text);
+      for (const [key, pipeline] of this.#pipelines) if (pipeline === compiling) this.#pipelines.delete(key);
       throw error;
     }
   }
@@ -100,7 +112,7 @@ export class PipelineCache {
   }
 
   #layout(bindings: readonly BindingKind[], minBindingSizes: readonly number[] = []): BindingLayout {
-    const signature = bindings.map((kind, index) => `${kind}:${minBindingSizes[index] ?? 0}`).join(' ');
+    const signature = signatureOf(bindings, minBindingSizes);
     const known = this.#layouts.get(signature);
     if (known !== undefined) return known;
     const entries = bindings.map((kind, binding) => ({
@@ -114,8 +126,7 @@ export class PipelineCache {
     return layout;
   }
 
-  async #compile(kernel: GpuKernel): Promise<GPUComputePipeline> {
-    const code = kernel.wgsl();
+  async #compile(kernel: GpuKernel, code: string): Promise<GPUComputePipeline> {
     const { pipeline: layout } = this.#layout(kernel.bindings, kernel.minBindingSizes);
     this.#device.pushErrorScope('validation');
     const module = this.#device.createShaderModule({ label: kernel.key, code });
@@ -132,6 +143,10 @@ export class PipelineCache {
       cause: pipeline.status === 'rejected' ? pipeline.reason : undefined,
     });
   }
+}
+
+function signatureOf(bindings: readonly BindingKind[], minBindingSizes: readonly number[] = []): string {
+  return bindings.map((kind, index) => `${kind}:${minBindingSizes[index] ?? 0}`).join(' ');
 }
 
 function reasonOf(result: PromiseSettledResult<unknown>): string {

@@ -41,6 +41,14 @@ describe('PipelineCache', () => {
     expect(gpu.pipelines.stats).toEqual({ hits: 3, compiles: 3, failures: 0, size: 3 });
   });
 
+  it('compiles one text once, whatever its keys are, and again where the bindings differ', async () => {
+    const kernel = scaleKernel(2);
+    const [a, b] = await Promise.all([gpu.pipelines.get(kernel), gpu.pipelines.get({ ...kernel, key: 'the same for other rows' })]);
+    expect(a).toBe(b);
+    expect(gpu.pipelines.stats).toEqual({ hits: 1, compiles: 1, failures: 0, size: 2 });
+    expect(await gpu.pipelines.get({ ...kernel, key: 'with a least size', minBindingSizes: [4, 4] })).not.toBe(a);
+  });
+
   it('shares layouts among kernels with equal bindings', () => {
     expect(gpu.pipelines.bindGroupLayout(['read', 'read_write'])).toBe(gpu.pipelines.bindGroupLayout(['read', 'read_write']));
     expect(gpu.pipelines.bindGroupLayout(['read', 'read'])).not.toBe(gpu.pipelines.bindGroupLayout(['read', 'read_write']));
