@@ -90,7 +90,7 @@ export class Sampler {
 
   /**
    * The next token. `logits` f32 [vocabulary]; the penalties change it in place.
-   * @throws CentellaError E_NUMERICAL where the row has no finite number: weights or device are broken.
+   * @throws CentellaError E_NUMERICAL where the row has a NaN or plus infinity, or no finite number: weights or device are broken.
    */
   next(logits: Float32Array): number {
     if (isPenalised(this.#options)) {
@@ -98,7 +98,7 @@ export class Sampler {
     }
     const token = chooseToken(logits, this.#options, this.#step);
     if (token === undefined) {
-      throw new CentellaError('E_NUMERICAL', `the logits of step ${this.#step} have no finite number: the weights or the device are broken`);
+      throw new CentellaError('E_NUMERICAL', `the logits of step ${this.#step} are not finite: the weights or the device are broken`);
     }
     this.accept(token);
     return token;

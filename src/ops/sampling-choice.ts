@@ -3,7 +3,7 @@
 import { gumbel, philox, seedKey } from '../core/random.js';
 import type { SamplingParameters } from './sampling-state.js';
 
-/** The token that these logits give at `step`, or undefined where none is finite or one is infinite. */
+/** The token that these logits give at `step`, or undefined where one is NaN or infinite, or none is finite. */
 export function chooseToken(logits: Float32Array, parameters: SamplingParameters, step: number): number | undefined {
   const best = mostLikely(logits);
   const max = logits[best] ?? Number.NaN;
@@ -12,13 +12,14 @@ export function chooseToken(logits: Float32Array, parameters: SamplingParameters
   return draw(keep(new Candidates(logits, max, parameters)), parameters.seed, step);
 }
 
-/** The largest, the first of several; NaN only where all are. */
+/** The largest, the first of several; the first NaN where there is one. */
 function mostLikely(logits: Float32Array): number {
   let token = 0;
-  let champion = Number.NaN;
+  let champion = Number.NEGATIVE_INFINITY;
   for (let i = 0; i < logits.length; i++) {
     const value = logits[i] ?? Number.NaN;
-    if (value > champion || (Number.isNaN(champion) && !Number.isNaN(value))) [token, champion] = [i, value];
+    if (value > champion) [token, champion] = [i, value];
+    else if (Number.isNaN(value)) return i;
   }
   return token;
 }

@@ -25,11 +25,11 @@ function ranked(logits: Float64Array): Candidate[] {
   return all.filter(({ logit }) => logit > Number.NEGATIVE_INFINITY).sort((a, b) => b.logit - a.logit || a.token - b.token);
 }
 
-/** The token drawn from penalised logits, or `noToken` where none is finite or one is infinite. */
+/** The token drawn from penalised logits, or `noToken` where one is NaN or infinite, or none is finite. */
 function drawn(logits: Float64Array, parameters: SamplingParameters, step: number): number {
   const { temperature, topK, topP, minP, seed } = parameters;
   const [best, ...others] = ranked(logits);
-  if (best === undefined || best.logit === Number.POSITIVE_INFINITY) return noToken;
+  if (best === undefined || best.logit === Number.POSITIVE_INFINITY || logits.some(Number.isNaN)) return noToken;
   if (temperature === 0) return best.token;
   const tempered = [best, ...others].map(({ token, logit }) => ({ token, logit: (logit - best.logit) / temperature }));
   const kept = topK === 0 ? tempered : tempered.slice(0, topK);
@@ -71,8 +71,8 @@ function redrawn([state, sampling, logits]: readonly HostTensor[]): {
 
 /**
  * Draws the token that a run gave anew from its logits: penalties, temperature, top-k, top-p, min-p, and the largest of logit + Gumbel noise(seed, step, token). Inputs: session state, sampling state,
- * logits f32 [1, V]; y u32 [1] the token. Both states are updated: the session's token and first id, the step and the token's count. NaN and minus infinity are never drawn; where nothing
- * else is left, or a logit is infinite, the token is `noToken` and the id 0.
+ * logits f32 [1, V]; y u32 [1] the token. Both states are updated: the session's token and first id, the step and the token's count. Minus infinity is never drawn; where nothing
+ * else is left, or a logit is NaN or plus infinity, the token is `noToken` and the id 0.
  */
 const redraw: OpDefinition<'redraw'> = {
   arity: 3,

@@ -60,7 +60,7 @@ describe('each step', () => {
   const logits = logitsOf(0.1, 0.4, 0.05, 0.3, 0.15);
 
   test('temperature 0 takes the first of the most likely', () => {
-    expect(histogram(Float32Array.of(1, 3, 3, Number.NaN), { temperature: 0 }, 3)).toEqual([0, 3, 0, 0]);
+    expect(histogram(Float32Array.of(1, 3, 3, 2), { temperature: 0 }, 3)).toEqual([0, 3, 0, 0]);
   });
 
   test('top-k keeps k, ties to the lower token', () => {
@@ -100,16 +100,17 @@ describe('each step', () => {
     expect(histogram(Float32Array.of(50, 100, -100), { temperature: 1e-308, topP: 0.9, minP: 0.1 }, 5)).toEqual([0, 5, 0]);
   });
 
-  test('minus infinity and NaN are never drawn', () => {
-    expect(drawn(Float32Array.of(Number.NaN, 0, Number.NEGATIVE_INFINITY, 0), {})).toEqual([1, 3]);
-    expect(drawn(Float32Array.of(Number.NaN, 0, Number.NEGATIVE_INFINITY, 0), { topK: 3, topP: 0.99 })).toEqual([1, 3]);
+  test('minus infinity is never drawn', () => {
+    const logits = Float32Array.of(Number.NEGATIVE_INFINITY, 0, Number.NEGATIVE_INFINITY, 0);
+    expect(drawn(logits, {})).toEqual([1, 3]);
+    expect(drawn(logits, { topK: 3, topP: 0.99 })).toEqual([1, 3]);
   });
 
   test.each([
-    ['NaN', new Float32Array(4).fill(Number.NaN)],
+    ['NaN', Float32Array.of(0, 1, Number.NaN, 3)],
     ['minus infinity', new Float32Array(4).fill(Number.NEGATIVE_INFINITY)],
     ['plus infinity', Float32Array.of(0, Number.POSITIVE_INFINITY, 0)],
-  ])('nothing but %s is an error', (_, row) => {
+  ])('a row of nothing but minus infinity, or with another number that is not finite, is an error: %s', (_, row) => {
     for (const options of [{}, { temperature: 0 }, { topK: 2 }]) {
       expect(() => new Sampler(resolveSampling({ ...off, ...options }), []).next(row.slice())).toThrow(
         expect.objectContaining({ code: 'E_NUMERICAL' }) as Error,

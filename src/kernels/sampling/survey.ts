@@ -64,7 +64,7 @@ ${lines((j) => `  let v${j} = orders(${vectorStart('group', 'local', j)});\n`)} 
   let top = atomicLoad(&most);
   if (local == 0u) { survey[at] = top; }
   if (${keepsAll('sampling', vocabulary)} && bitcast<f32>(sampling[${samplingWord.topP}]) < 1.0) {
-    let peak = numberOf(max(top, 1u));
+    let peak = numberOf(clamp(top, ${lowestOrder}, ${infiniteOrder}));
     let sum = ${sum.call(repeat(groupVectors, (j) => `weights(v${j}, peak)`, ' + '))};
     if (local == 0u) { survey[at + 1u] = bitcast<u32>(sum); }
   }
@@ -88,7 +88,7 @@ ${lines((j) => `    contend(v${j}, ${vectorStart('group', 'local', j)}, seed, &b
 fn contend(v: vec4<u32>, first: u32, seed: vec2<u32>, best: ptr<function, u32>, token: ptr<function, u32>) {
   let words = philox(first / 4u, sampling[${samplingWord.step}], seed);
   for (var i = 0u; i < 4u; i++) {
-    if (v[i] > ${lowestOrder}) {
+    if (v[i] > ${lowestOrder} && v[i] < ${infiniteOrder}) {
       let score = order(numberOf(v[i]) / temperature + gumbel(words[i]));
       if (score > *best) {
         *best = score;

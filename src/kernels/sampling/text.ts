@@ -1,7 +1,6 @@
 /** What the two kernels of `redraw` share: the layout of what one hands to the other, and the text of penalties, order and noise. */
 
 import { samplingWord } from '../../ops/sampling-state.js';
-import { orderFunction } from '../argmax.js';
 
 /** Logits of a thread of the survey: four vectors, `surveyThreads` vectors apart. They are a group, whose largest is handed on. */
 const vectors = 4;
@@ -56,7 +55,7 @@ export const readParameters = (source: string): string => `  temperature = bitca
   penalises = repetition != 1.0 || frequency != 0.0 || presence != 0.0;
 `;
 
-/** `orders(first)`: the orders of four penalised logits, 0 (as of NaN) beyond the vocabulary. Wants the bindings `logits` and `sampling`. */
+/** `orders(first)`: the orders of four penalised logits, 0 beyond the vocabulary. Wants the bindings `logits` and `sampling`. */
 export function logitFunctions(vocabulary: number): string {
   const whole = vocabulary % 4 === 0;
   const load = whole
@@ -69,8 +68,16 @@ export function logitFunctions(vocabulary: number): string {
   }
   return result;
 `;
-  return `${parameters}${orderFunction}
-/** The number of an order that is not 0. */
+  return `${parameters}/** An unsigned integer in the order of the floats, both zeros equal, NaN above all: one among the logits ends the generation. */
+fn order(x: f32) -> u32 {
+  let bits = bitcast<u32>(x);
+  let magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) { return 0xffffffffu; }
+  if (magnitude == 0u) { return 0x80000000u; }
+  return select(bits | 0x80000000u, ~bits, bits != magnitude);
+}
+
+/** The number of an order that is not NaN's. */
 fn numberOf(key: u32) -> f32 {
   return bitcast<f32>(select(~key, key & 0x7fffffffu, key >= 0x80000000u));
 }
@@ -86,7 +93,7 @@ fn penalised(logit: f32, token: u32) -> f32 {
 
 fn orderOf(logit: f32, token: u32) -> u32 {
   let bare = order(logit);
-  if (!penalises || bare == 0u) { return bare; }
+  if (!penalises || bare == 0xffffffffu) { return bare; }
   return order(penalised(logit, token));
 }
 

@@ -51,13 +51,14 @@ const draws: readonly Draw[] = [
     logit: hills,
   },
   {
-    name: 'minus infinity and NaN among them',
+    name: 'minus infinity among them',
     vocabulary: 600,
     topK: 9,
     topP: 0.9,
-    logit: (token) => (token % 2 === 0 ? Number.NEGATIVE_INFINITY : token % 3 === 0 ? Number.NaN : 0),
+    logit: (token) => (token % 2 === 0 ? Number.NEGATIVE_INFINITY : 0),
   },
-  { name: 'nothing but NaN and minus infinity', vocabulary: 7, topK: 2, logit: (token) => (token < 3 ? Number.NaN : Number.NEGATIVE_INFINITY) },
+  { name: 'nothing but minus infinity', vocabulary: 7, topK: 2, logit: () => Number.NEGATIVE_INFINITY },
+  { name: 'one NaN', vocabulary: 600, temperature: 0, logit: (token) => (token === 431 ? Number.NaN : token) },
   { name: 'infinity', vocabulary: 7, logit: (token) => (token === 2 ? Number.POSITIVE_INFINITY : 0) },
 ];
 
