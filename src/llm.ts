@@ -4,10 +4,10 @@
  */
 
 export { CentellaError, type ErrorCode, FormatError, type FormatErrorCode } from './core/errors.js';
-export type { FinishReason, Generation, GenerationChunk, GenerationResult, Timings } from './engine/generation.js';
+export type { ChosenOn, FinishReason, Generation, GenerationChunk, GenerationResult, Timings } from './engine/generation.js';
 export { type LoadOptions, type LoadProgress, loadModel } from './engine/load.js';
 export type { BackendReport, GenerateOptions, LoadTimings, Model, Prompt } from './engine/model.js';
-export type { SamplingOptions } from './engine/sampler.js';
+export type { LogitsHook, SamplingOptions } from './engine/sampler.js';
 export type { DecoderConfig } from './model/decoder-config.js';
 export type { BackendKind } from './runtime/backend.js';
 export type { BackendOptions, DeviceChoice } from './runtime/select.js';

@@ -1,7 +1,7 @@
 import { AbortedError, ContextError } from '../core/errors.js';
 import type { Decoder } from '../model/decoder.js';
 import type { StreamDecoder } from '../text/index.js';
-import { isGreedy, type ResolvedSampling, Sampler } from './sampler.js';
+import { isGreedy, type LogitsHook, type ResolvedSampling, Sampler } from './sampler.js';
 import { StopText } from './stop-text.js';
 
 /** Why a generation ended: an end token, a stop string or token, `maxTokens`, a full context, or the caller. */
@@ -27,12 +27,16 @@ export interface Timings {
   readonly generationTokensPerSecond: number;
 }
 
+/** Where tokens are chosen: on the device, which then needs no answer to go on, or on the host, a row of logits at a time, which is slower and only done for `adjustLogits`. */
+export type ChosenOn = 'device' | 'host';
+
 export interface GenerationResult {
   readonly text: string;
   /** Generated ids; an end or stop token is not among them. */
   readonly tokens: readonly number[];
   readonly finishReason: FinishReason;
   readonly timings: Timings;
+  readonly chosenOn: ChosenOn;
 }
 
 export interface GenerationPlan {
@@ -40,6 +44,7 @@ export interface GenerationPlan {
   readonly prompt: readonly number[];
   readonly maxTokens: number;
   readonly sampling: ResolvedSampling;
+  readonly adjustLogits: LogitsHook | undefined;
   readonly stops: readonly string[];
   readonly stopTokens: ReadonlySet<number>;
   readonly endTokens: ReadonlySet<number>;
@@ -113,13 +118,14 @@ export class Generation implements AsyncIterable<GenerationChunk> {
   }
 
   #finish(text: string, finishReason: FinishReason): GenerationResult {
-    return { text, tokens: [...this.#tokens], finishReason, timings: this.#timings() };
+    const chosenOn = this.#plan.adjustLogits === undefined ? 'device' : 'host';
+    return { text, tokens: [...this.#tokens], finishReason, timings: this.#timings(), chosenOn };
   }
 
   /** Tokens one by one, and at last why there are no more. */
   async *#steps(): AsyncGenerator<{ token: number; end?: undefined } | { end: FinishReason }, void, void> {
-    const { decoder, prompt, maxTokens, sampling, signal } = this.#plan;
-    const choose = isGreedy(sampling) ? greedyChooser(decoder, maxTokens) : samplingChooser(decoder, new Sampler(sampling, prompt));
+    const { decoder, prompt, maxTokens, signal } = this.#plan;
+    const choose = chooserFor(this.#plan, this.#tokens);
     let input: readonly number[] = prompt;
     for (;;) {
       if (signal?.aborted || this.#cancelled) return yield { end: 'aborted' };
@@ -156,17 +162,34 @@ export class Generation implements AsyncIterable<GenerationChunk> {
 
 type Chooser = (input: readonly number[], signal: AbortSignal | undefined) => Promise<number>;
 
-/** The device chooses and feeds its choice back to itself: after the prompt nothing is uploaded. */
-function greedyChooser(decoder: Decoder, maxTokens: number): Chooser {
-  let left = maxTokens;
-  return (input, signal) => {
-    if (left-- < maxTokens) return decoder.continueGreedy(left + 1);
-    return decoder.nextToken(input, signal);
-  };
+function chooserFor({ decoder, prompt, maxTokens, sampling, adjustLogits }: GenerationPlan, tokens: readonly number[]): Chooser {
+  if (adjustLogits !== undefined) return hostChooser(decoder, new Sampler(sampling, prompt), (logits) => adjustLogits(logits, tokens));
+  if (isGreedy(sampling)) {
+    return deviceChooser(
+      maxTokens,
+      (input, signal) => decoder.nextToken(input, signal),
+      (wanted) => decoder.continueGreedy(wanted),
+    );
+  }
+  return deviceChooser(
+    maxTokens,
+    (input, signal) => decoder.nextDrawn(input, { parameters: sampling, prompt }, signal),
+    (wanted) => decoder.continueDrawn(wanted),
+  );
 }
 
-function samplingChooser(decoder: Decoder, sampler: Sampler): Chooser {
-  return async (input, signal) => sampler.next(await decoder.nextLogits(input, signal));
+/** The device chooses and feeds its choice back to itself: after the prompt nothing is uploaded. */
+function deviceChooser(maxTokens: number, begin: Chooser, goOn: (wanted: number) => Promise<number>): Chooser {
+  let left = maxTokens;
+  return (input, signal) => (left-- < maxTokens ? goOn(left + 1) : begin(input, signal));
+}
+
+function hostChooser(decoder: Decoder, sampler: Sampler, adjust: (logits: Float32Array) => void): Chooser {
+  return async (input, signal) => {
+    const logits = await decoder.nextLogits(input, signal);
+    adjust(logits);
+    return sampler.next(logits);
+  };
 }
 
 function abortedAsUndefined(error: unknown): undefined {

@@ -5,7 +5,7 @@ import type { DecoderConfig } from '../model/decoder-config.js';
 import type { Backend, BackendKind, StepTiming } from '../runtime/backend.js';
 import type { Tokenizer } from '../text/index.js';
 import { assertPromptFits, Generation } from './generation.js';
-import { resolveSampling, type SamplingOptions } from './sampler.js';
+import { type LogitsHook, resolveSampling, type SamplingOptions } from './sampler.js';
 
 export interface GenerateOptions extends SamplingOptions {
   /** Most tokens to generate. Default: what the context has room for. */
@@ -14,6 +14,8 @@ export interface GenerateOptions extends SamplingOptions {
   readonly stop?: string | readonly string[];
   /** Token ids at which to stop. */
   readonly stopTokens?: readonly number[];
+  /** Called with the logits before each choice, which it may change. Each token then waits for its logits to arrive, and the host chooses: leave it out where it is not needed. */
+  readonly adjustLogits?: LogitsHook;
   /** Ends the generation with the reason 'aborted'. */
   readonly signal?: AbortSignal;
 }
@@ -89,6 +91,7 @@ export class Model {
       prompt: ids,
       maxTokens,
       sampling,
+      adjustLogits: options.adjustLogits,
       stops,
       stopTokens: new Set(options.stopTokens),
       endTokens: new Set(this.tokenizer.eogIds),

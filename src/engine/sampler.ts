@@ -19,11 +19,17 @@ export interface SamplingOptions {
   readonly frequencyPenalty?: number;
   /** Subtracted from the logit of every token that was generated. Default 0. */
   readonly presencePenalty?: number;
-  /** Integer from 0 to 2^53 - 1: equal seeds give equal texts on one device. Default: a random one. */
+  /**
+   * Integer from 0 to 2^53 - 1: equal seeds give equal texts on one device. Elsewhere, and on the host, they do as long as no two tokens are closer than rounding: the noise is the same, logits and
+   * sums of f32 are not. Default: a random one.
+   */
   readonly seed?: number;
 }
 
 export type ResolvedSampling = SamplingParameters;
+
+/** Changes the logits f32 [vocabulary] of the next token in place, before penalties and filters: biases, a grammar. `tokens` are those generated so far. */
+export type LogitsHook = (logits: Float32Array, tokens: readonly number[]) => void;
 
 interface Range {
   readonly min: number;

@@ -30,6 +30,14 @@ export class Recorder {
     return this.length - 1;
   }
 
+  /** Appends the dispatches of another list. */
+  append(other: Recorder): void {
+    this.#labels.push(...other.#labels);
+    this.#pipelines.push(...other.#pipelines);
+    this.#bindGroups.push(...other.#bindGroups);
+    this.#grids.push(...other.#grids);
+  }
+
   label(index: number): string {
     this.#assertIndex(index);
     return this.#labels[index] as string;

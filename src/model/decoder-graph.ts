@@ -23,6 +23,7 @@ export interface DecoderGraphOptions {
 /** Names of the leaves and outputs that are not weights. */
 export const decoderNames = {
   session: 'session',
+  sampling: 'sampling',
   ropeTable: 'rope_table',
   keys: (layer: number): string => `blk.${layer}.keys`,
   values: (layer: number): string => `blk.${layer}.values`,

@@ -1,14 +1,16 @@
-import { ArgumentError, BusyError, ContextError, DisposedError, throwIfAborted } from '../core/errors.js';
+import { ArgumentError, BusyError, CentellaError, ContextError, DisposedError, throwIfAborted } from '../core/errors.js';
 import type { TensorType } from '../core/tensor.js';
 import type { Graph } from '../graph/graph.js';
 import { type RewriteEntry, type RewriteResult, rewrite } from '../graph/rewrite.js';
 import { type Refusal, rewriteDecode } from '../graph/rewrite-decode.js';
+import { noToken } from '../ops/sampling-state.js';
 import { stateWord, stateWords } from '../ops/state.js';
 import { Arena, allocateBanks } from '../runtime/arena.js';
 import type { Backend, BackendKind, Executable, Program, Region, RegionWrite, StepTiming, Storage } from '../runtime/backend.js';
 import { TensorStore } from '../runtime/tensors.js';
 import type { DecoderConfig } from './decoder-config.js';
 import { type CacheType, decoderGraph, decoderNames } from './decoder-graph.js';
+import { type Draw, DrawProgram } from './draw-program.js';
 import { promptRuns } from './prompt-runs.js';
 import { ropeTable } from './rope-table.js';
 
@@ -27,6 +29,8 @@ class Run {
   /** Where the values of `program` are; set before the executable is there. */
   arena: Arena | undefined;
   executable: Promise<Executable> | undefined;
+  /** The executable with a draw from its logits after it. */
+  drawing: Promise<Executable> | undefined;
   readonly #plan: () => Program;
   #program: Program | undefined;
 
@@ -49,8 +53,8 @@ class Run {
 }
 
 /**
- * A decoder on a backend: weights, KV cache and the steps of decode and prefill. Tokens go in by their ids, and out comes the most likely next token (chosen on the device) or a row
- * of logits. It knows nothing of text.
+ * A decoder on a backend: weights, KV cache and the steps of decode and prefill. Tokens go in by their ids, and out comes the next token, the most likely one or a drawn one (both chosen on the
+ * device), or a row of logits. It knows nothing of text.
  */
 export class Decoder {
   readonly backend: Backend;
@@ -68,6 +72,9 @@ export class Decoder {
   #position = 0;
   /** Whether the session on the device stands where `#position` does, with a chosen token to go on from. */
   #canContinue = false;
+  /** Whether that token was drawn, and those after it are. */
+  #draws = false;
+  #drawProgram: DrawProgram | undefined;
   /** Results of the runs for the next tokens, first to last; they leave the device ahead of `#position`. */
   readonly #ahead: Promise<readonly Uint8Array[]>[] = [];
   #sessionRead: readonly Region[] | undefined;
@@ -162,6 +169,14 @@ export class Decoder {
     return tokenOf(bytes === undefined ? [] : [bytes]);
   }
 
+  /**
+   * Feeds tokens and begins to draw: resolves with the token drawn after them. The draws that follow (`continueDrawn`) depend on the parameters, on the tokens drawn and on how many they are.
+   * @throws CentellaError E_NUMERICAL where a logit is NaN or plus infinity, or none is finite.
+   */
+  async nextDrawn(ids: readonly number[], draw: Draw, signal?: AbortSignal): Promise<number> {
+    return tokenOf(await this.#feed(ids, () => this.#sessionRegion(), signal, draw));
+  }
+
   /** Feeds tokens; resolves with the logits after them, f32 [vocabulary]. */
   async nextLogits(ids: readonly number[], signal?: AbortSignal): Promise<Float32Array> {
     const [bytes] = await this.#feed(ids, (run) => run.outputRegion(decoderNames.logits), signal);
@@ -173,11 +188,23 @@ export class Decoder {
    * their way already where the backend works beside this thread: `wanted` says how many tokens the caller may still take, this one included, so that none is begun in vain. Whatever else the decoder
    * is asked for forgets them; what they left in the cache is beyond `position` and is written over.
    */
-  async continueGreedy(wanted = Number.POSITIVE_INFINITY): Promise<number> {
+  continueGreedy(wanted = Number.POSITIVE_INFINITY): Promise<number> {
+    return this.#continue(wanted, false);
+  }
+
+  /** As `continueGreedy`, from the token that `nextDrawn` last gave: resolves with the token drawn after it. */
+  continueDrawn(wanted = Number.POSITIVE_INFINITY): Promise<number> {
+    return this.#continue(wanted, true);
+  }
+
+  #continue(wanted: number, draws: boolean): Promise<number> {
     return this.#exclusive(async () => {
       this.#checkRoom(1);
-      if (!this.#canContinue)
-        throw new ArgumentError('decoder', 'there is no chosen token to go on from: call nextToken first, and again after rewind, evaluate and profile');
+      if (!this.#canContinue || this.#draws !== draws)
+        throw new ArgumentError(
+          'decoder',
+          `there is no ${draws ? 'drawn' : 'chosen'} token to go on from: call ${draws ? 'nextDrawn' : 'nextToken'} first, and again after rewind, evaluate and profile`,
+        );
       const room = this.options.contextLength - this.#position;
       const depth = Math.max(1, Math.min(runsAhead[this.backend.kind], wanted, room));
       while (this.#ahead.length < depth) await this.#runAhead();
@@ -195,13 +222,13 @@ export class Decoder {
   /** Submits the run for the token after those on their way. */
   async #runAhead(): Promise<void> {
     const position = this.#position + this.#ahead.length;
-    const executable = await this.#executable(this.#runFor(1, position));
+    const executable = await this.#continuing(this.#runFor(1, position));
     const pending = executable.run(noWrites, this.#sessionReads());
     // Heard by whoever takes this token, if somebody does.
     pending.catch(() => undefined);
     this.#ahead.push(pending);
     const next = this.#runs.find((run) => run.rows === 1 && position < run.window && position + compileAhead >= run.window);
-    if (next !== undefined && next.window < this.options.contextLength) this.#executable(this.#runFor(1, next.window)).catch(() => undefined);
+    if (next !== undefined && next.window < this.options.contextLength) this.#continuing(this.#runFor(1, next.window)).catch(() => undefined);
   }
 
   #forgetAhead(): void {
@@ -256,6 +283,7 @@ export class Decoder {
     if (this.#disposed) return;
     this.#disposed = true;
     for (const bank of [...this.#banks, ...this.#ownBanks]) bank.free();
+    this.#drawProgram?.dispose();
     this.tensors.dispose();
   }
 
@@ -264,7 +292,7 @@ export class Decoder {
   }
 
   /** Runs all chunks; reads after the last one only. */
-  async #feed(ids: readonly number[], read: (run: Run) => Region, signal: AbortSignal | undefined): Promise<readonly Uint8Array[]> {
+  async #feed(ids: readonly number[], read: (run: Run) => Region, signal: AbortSignal | undefined, draw?: Draw): Promise<readonly Uint8Array[]> {
     return this.#exclusive(async () => {
       this.#checkIds(ids);
       this.#checkRoom(ids.length);
@@ -275,10 +303,12 @@ export class Decoder {
       for (const rows of this.#chunks(ids.length)) {
         throwIfAborted(signal, 'prefill');
         const run = this.#runFor(rows);
-        const executable = await this.#executable(run);
         const chunk = ids.slice(start, start + rows);
         start += rows;
-        const pending = executable.run(this.#writes(chunk), start === ids.length ? [read(run)] : []);
+        const draws = start === ids.length && draw !== undefined;
+        const executable = await (draws ? this.#drawing(run) : this.#executable(run));
+        const writes = draws ? [...this.#writes(chunk), ...(this.#drawProgram?.writes(draw) ?? [])] : this.#writes(chunk);
+        const pending = executable.run(writes, start === ids.length ? [read(run)] : []);
         this.#position += rows;
         results = await pending;
         // A run without reads resolves as soon as it is submitted: two chunks are on their way at most, and timers and signals are served meanwhile.
@@ -289,6 +319,7 @@ export class Decoder {
         chunkBefore.catch(() => undefined);
       }
       this.#canContinue = true;
+      this.#draws = draw !== undefined;
       return results;
     });
   }
@@ -310,6 +341,26 @@ export class Decoder {
   #executable(run: Run): Promise<Executable> {
     run.executable ??= this.#prepare(run);
     return run.executable;
+  }
+
+  #continuing(run: Run): Promise<Executable> {
+    return this.#draws ? this.#drawing(run) : this.#executable(run);
+  }
+
+  #drawing(run: Run): Promise<Executable> {
+    run.drawing ??= this.#prepareDrawing(run);
+    return run.drawing;
+  }
+
+  async #prepareDrawing(run: Run): Promise<Executable> {
+    const executable = await this.#executable(run);
+    this.#drawProgram ??= await DrawProgram.create(this.backend, this.tensors, this.config.vocabulary);
+    if (this.#disposed) {
+      this.#drawProgram.dispose();
+      this.tensors.dispose();
+      throw new DisposedError('the decoder');
+    }
+    return executable.followedBy(await this.#drawProgram.prepare(run.outputRegion(decoderNames.logits)));
   }
 
   async #prepare(run: Run): Promise<Executable> {
@@ -390,7 +441,9 @@ const noWrites: readonly RegionWrite[] = [];
 function tokenOf(results: readonly Uint8Array[] | undefined): number {
   const bytes = results?.[0];
   if (bytes === undefined) throw new ArgumentError('bytes', 'the session state was not read');
-  return new DataView(bytes.buffer, bytes.byteOffset).getUint32(stateWord.token * 4, true);
+  const token = new DataView(bytes.buffer, bytes.byteOffset).getUint32(stateWord.token * 4, true);
+  if (token === noToken) throw new CentellaError('E_NUMERICAL', 'the logits are not finite: the weights or the device are broken');
+  return token;
 }
 
 /** Room for every weight and state of the decoder; all its graphs have the same. */

@@ -33,6 +33,8 @@ export interface Bindings {
   bank(index: number): Storage;
   /** The storage of a leaf (param, state or constant), by value id and shard. */
   leaf(owner: ValueId, shard: number): Storage;
+  /** Bytes of that storage before the leaf begins, a multiple of the target's alignment; 0 without it. */
+  leafOffset?(owner: ValueId): number;
 }
 
 /** Time of one step on the device. */
@@ -50,6 +52,8 @@ export interface Executable {
    * created but encoders.
    */
   run(writes?: readonly RegionWrite[], reads?: readonly Region[]): Promise<readonly Uint8Array[]>;
+  /** The steps of this executable and then those of another one of the same backend, as one. */
+  followedBy(next: Executable): Executable;
   /** Runs every step once and times each. `UnsupportedError` where the device has no clock for it. */
   profile(): Promise<readonly StepTiming[]>;
 }

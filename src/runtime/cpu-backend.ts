@@ -85,14 +85,15 @@ export class CpuBackend implements Backend {
           kernel: step.kernel,
           args: step.args.map(({ location }) => {
             const storage = location.storage === 'arena' ? bindings.bank(location.bank) : bindings.leaf(location.owner, location.shard);
-            return { offset: addressOf(storage, location.offset, location.byteLength), byteLength: location.byteLength };
+            const start = location.storage === 'arena' ? 0 : (bindings.leafOffset?.(location.owner) ?? 0);
+            return { offset: addressOf(storage, start + location.offset, location.byteLength), byteLength: location.byteLength };
           }),
         }));
         const labels = plan.steps.map((step) => step.label);
         const storages = plan.steps.flatMap((step) =>
           step.args.map(({ location }) => (location.storage === 'arena' ? bindings.bank(location.bank) : bindings.leaf(location.owner, location.shard))),
         );
-        return new CpuGraphExecutable(this.#device, await this.#device.prepare(steps), labels, [...new Set(storages)]);
+        return new CpuGraphExecutable(this.#device, [await this.#device.prepare(steps)], labels, [...new Set(storages)]);
       },
     };
   }
@@ -126,13 +127,13 @@ export class CpuBackend implements Backend {
 
 class CpuGraphExecutable implements Executable {
   readonly #device: CpuDevice;
-  readonly #executable: CpuExecutable;
+  readonly #parts: readonly CpuExecutable[];
   readonly #labels: readonly string[];
   readonly #storages: readonly Storage[];
 
-  constructor(device: CpuDevice, executable: CpuExecutable, labels: readonly string[], storages: readonly Storage[]) {
+  constructor(device: CpuDevice, parts: readonly CpuExecutable[], labels: readonly string[], storages: readonly Storage[]) {
     this.#device = device;
-    this.#executable = executable;
+    this.#parts = parts;
     this.#labels = labels;
     this.#storages = storages;
   }
@@ -146,14 +147,22 @@ class CpuGraphExecutable implements Executable {
     await yieldToEventLoop();
     this.#checkStorages();
     for (const { storage, offset, bytes } of writes) this.#device.write(addressOf(storage, offset, bytes.byteLength), bytes);
-    this.#executable.run();
+    for (const part of this.#parts) part.run();
     return reads.map(({ storage, offset, byteLength }) => this.#device.read(addressOf(storage, offset, byteLength), byteLength));
+  }
+
+  followedBy(next: Executable): Executable {
+    if (!(next instanceof CpuGraphExecutable) || next.#device !== this.#device)
+      throw new DeviceError('E_DEVICE', 'only executables of one device can follow each other');
+    const storages = new Set([...this.#storages, ...next.#storages]);
+    return new CpuGraphExecutable(this.#device, [...this.#parts, ...next.#parts], [...this.#labels, ...next.#labels], [...storages]);
   }
 
   async profile(): Promise<readonly StepTiming[]> {
     this.#checkStorages();
     let startNs = 0;
-    return this.#executable.profile().map((ms, index) => {
+    const times = this.#parts.flatMap((part) => part.profile());
+    return times.map((ms, index) => {
       const timing = { label: this.#labels[index] ?? '', startNs, ns: ms * 1e6 };
       startNs += timing.ns;
       return timing;

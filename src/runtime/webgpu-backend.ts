@@ -156,7 +156,8 @@ async function prepare(gpu: GpuDevice, readback: ReadbackRing, plan: ExecutionPl
   plan.steps.forEach((step, index) => {
     const buffers = step.args.map(({ location }) => {
       const storage = location.storage === 'arena' ? bindings.bank(location.bank) : bindings.leaf(location.owner, location.shard);
-      return { buffer: bufferOf(storage), offset: location.offset, size: location.byteLength };
+      const start = location.storage === 'arena' ? 0 : (bindings.leafOffset?.(location.owner) ?? 0);
+      return { buffer: bufferOf(storage), offset: start + location.offset, size: location.byteLength };
     });
     const pipeline = pipelines[index];
     if (pipeline === undefined) throw new DeviceError('E_DEVICE', `${step.label} has no pipeline`);
@@ -192,6 +193,14 @@ class GpuExecutable implements Executable {
     queue.submit([encoder.finish()]);
     const results = await Promise.all(tickets.map((ticket) => ticket.read()));
     return results.map((bytes) => new Uint8Array(bytes));
+  }
+
+  followedBy(next: Executable): Executable {
+    if (!(next instanceof GpuExecutable) || next.#gpu !== this.#gpu) throw new DeviceError('E_DEVICE', 'only executables of one device can follow each other');
+    const recorder = new Recorder();
+    recorder.append(this.#recorder);
+    recorder.append(next.#recorder);
+    return new GpuExecutable(this.#gpu, this.#readback, recorder);
   }
 
   profile(): Promise<readonly StepTiming[]> {

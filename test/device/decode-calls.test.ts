@@ -1,9 +1,11 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { roundUp } from '../../src/core/tensor.js';
+import { resolveSampling, Sampler } from '../../src/engine/sampler.js';
 import { type CallCounter, countCalls } from '../../src/gpu/call-counter.js';
 import { GpuDevice } from '../../src/gpu/device.js';
 import type { Decoder } from '../../src/model/decoder.js';
 import { decoderNames } from '../../src/model/decoder-graph.js';
+import { samplingWords } from '../../src/ops/sampling-state.js';
 import { stateWords } from '../../src/ops/state.js';
 import { WebGpuBackend } from '../../src/runtime/webgpu-backend.js';
 import { makeDecoder } from '../support/models.js';
@@ -42,6 +44,24 @@ describe('a decode step after warm-up', () => {
     }
   });
 
+  test('drawing: one submit, nothing uploaded, nothing made; the same tokens as the host draws', async () => {
+    const parameters = { ...resolveSampling({ seed: 31, temperature: 1.2, repetitionPenalty: 1.1 }) };
+    decoder.rewind(0);
+    const drawn = [await decoder.nextDrawn([1, 2], { parameters, prompt: [1, 2] })];
+    drawn.push(await decoder.continueDrawn());
+    for (let token = 0; token < 8; token++) {
+      calls.reset();
+      drawn.push(await decoder.continueDrawn());
+      expect(calls.created).toBe(0);
+      expect(calls.counts).toMatchObject({ createCommandEncoder: calls.counts.submit, writeBuffer: 0 });
+    }
+    decoder.rewind(0);
+    const sampler = new Sampler(parameters, [1, 2]);
+    const fed = [sampler.next(await decoder.nextLogits([1, 2]))];
+    while (fed.length < drawn.length) fed.push(sampler.next(await decoder.nextLogits(fed.slice(-1))));
+    expect(fed).toEqual(drawn);
+  });
+
   test('with logits for a sampler: one submit, nothing made', async () => {
     await decoder.nextLogits([7]);
     for (let token = 0; token < 5; token++) {
@@ -73,7 +93,7 @@ describe('a decode step after warm-up', () => {
     expect(storedBytes).toBeGreaterThanOrEqual(fileBytes);
     expect(storedBytes).toBeLessThanOrEqual(fileBytes + weights.size * 64);
     expect(byClass.kv.bytes).toBe(2 * config.layers * config.kvHeads * contextLength * config.headWidth * 4);
-    expect(byClass.state.bytes).toBe(stateWords(prefillChunk) * 4);
+    expect(byClass.state.bytes).toBe((stateWords(prefillChunk) + samplingWords(config.vocabulary)) * 4);
     expect(byClass.constants.bytes).toBe(decoder.tensors.get(decoderNames.ropeTable)?.byteLength);
     expect(byClass.constants.bytes).toBe(roundUp(contextLength * config.rotated * 4, 4));
     expect(byClass.arena.bytes).toBeGreaterThan(0);

@@ -59,6 +59,26 @@ describe('a generation', () => {
     expect(await write({ topK: 1 })).toBe(await write({ temperature: 0 }));
   });
 
+  test.each([
+    ['the defaults', { seed: 3 }],
+    ['penalties', { seed: 4, repetitionPenalty: 1.3, frequencyPenalty: 0.4, presencePenalty: 0.2, temperature: 1.1, topK: 0 }],
+    ['temperature 0 with penalties', { temperature: 0, repetitionPenalty: 1.2 }],
+  ])('is the same chosen on the device and on the host: %s', async (_, options) => {
+    const seen: number[][] = [];
+    const host = await model.generate(prompt, { maxTokens: 20, ...options, adjustLogits: (_logits, tokens) => void seen.push([...tokens]) }).result;
+    const device = await model.generate(prompt, { maxTokens: 20, ...options }).result;
+    expect([host.chosenOn, device.chosenOn]).toEqual(['host', 'device']);
+    expect(device.tokens).toEqual(host.tokens);
+    expect(seen.slice(0, 3)).toEqual([[], host.tokens.slice(0, 1), host.tokens.slice(0, 2)]);
+  });
+
+  test('chooses from the logits as they were adjusted', async () => {
+    const adjustLogits = (logits: Float32Array): void => void logits.fill(Number.NEGATIVE_INFINITY).fill(0, 1234, 1235);
+    expect((await model.generate(prompt, { maxTokens: 3, adjustLogits }).result).tokens).toEqual([1234, 1234, 1234]);
+    const broken = model.generate(prompt, { maxTokens: 3, adjustLogits: (logits) => void logits.fill(Number.NaN, 5, 6) });
+    await expect(broken.result).rejects.toMatchObject({ code: 'E_NUMERICAL' });
+  });
+
   test('takes token ids as they are, and BOS alone for an empty prompt', async () => {
     const ids = model.encodePrompt(prompt);
     expect(await model.generate(ids, greedy).result).toMatchObject({ tokens: (await model.generate(prompt, greedy).result).tokens });

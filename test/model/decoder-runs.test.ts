@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { ArgumentError, BusyError, ContextError, DisposedError, OutOfMemoryError } from '../../src/core/errors.js';
+import { resolveSampling, Sampler } from '../../src/engine/sampler.js';
 import { Decoder } from '../../src/model/decoder.js';
 import type { Backend } from '../../src/runtime/backend.js';
 import { CpuBackend } from '../../src/runtime/cpu-backend.js';
@@ -30,6 +31,21 @@ describe('a decoder', () => {
     const fed = [await decoder.nextToken(prompt)];
     for (let i = 0; i < 6; i++) fed.push(await decoder.nextToken(fed.slice(-1)));
     expect(fed).toEqual(tokens);
+  });
+
+  test('draws as the host does, and goes on drawing only from what was drawn', async () => {
+    const parameters = { ...resolveSampling({ seed: 9, temperature: 1.5, topK: 20, presencePenalty: 1 }) };
+    const tokens = [await decoder.nextDrawn(prompt, { parameters, prompt })];
+    for (let i = 0; i < 6; i++) tokens.push(await decoder.continueDrawn());
+    expect(decoder.position).toBe(prompt.length + 6);
+    await expect(decoder.continueGreedy()).rejects.toThrow('call nextToken first');
+    decoder.rewind(0);
+    await expect(decoder.continueDrawn()).rejects.toThrow('call nextDrawn first');
+    const sampler = new Sampler(parameters, prompt);
+    const fed = [sampler.next(await decoder.nextLogits(prompt))];
+    for (let i = 0; i < 6; i++) fed.push(sampler.next(await decoder.nextLogits(fed.slice(-1))));
+    expect(fed).toEqual(tokens);
+    await expect(decoder.continueDrawn()).rejects.toThrow(ArgumentError);
   });
 
   test('goes on after nextLogits too, which has chosen as well', async () => {

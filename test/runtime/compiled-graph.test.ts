@@ -215,6 +215,7 @@ class LyingBackend extends CpuBackend {
       return {
         stepCount: honest.stepCount,
         profile: () => honest.profile(),
+        followedBy: (next) => honest.followedBy(next),
         run: async (writes, reads) =>
           (await honest.run(writes, reads)).map((bytes) => {
             const copy = Uint8Array.from(bytes);
