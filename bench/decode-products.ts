@@ -1,0 +1,222 @@
+/**
+ * The products of a decode step, kernel by kernel, in several shapes: many dispatches in one pass, one after another as in a step, each with weights of its own, so that no cache holds them.
+ * Prints the microseconds of one dispatch (its launch included) for the shape that is selected and for the fastest of a grid.
+ * Arguments: --model=8b,1b,0.6b,1.5b --kind=qkv,output,gated,down,head --grid (try the grid, not the selected shape alone) --top=N (default 6) --tiny (few weights, for rasterisers).
+ */
+
+import type { DType } from '../src/core/dtype.js';
+import { byteLengthOfType } from '../src/core/tensor.js';
+import { GpuDevice } from '../src/gpu/device.js';
+import { activationType } from '../src/kernels/decode/activations.js';
+import { type ProductProblem, type ProductShape, productBytes, productGroups, productKernel, productOutputs } from '../src/kernels/decode/product.js';
+import { selectProduct } from '../src/kernels/decode/select.js';
+import { declareBindings, defineKernel, foldGrid, mainHead } from '../src/kernels/template.js';
+import { weightLayout } from '../src/kernels/weights-layout.js';
+import { type Job, jobOf, runJobs, storageBuffer, timeJobs, warmUp } from './gpu-timer.js';
+
+export const summary = 'products of a decode step by shape';
+
+interface Case {
+  readonly kind: 'qkv' | 'output' | 'gated' | 'down' | 'head';
+  readonly name: string;
+  readonly problem: ProductProblem;
+}
+
+interface Model {
+  readonly width: number;
+  readonly q: number;
+  readonly kv: number;
+  readonly hidden: number;
+  readonly vocabulary: number;
+  readonly bias: boolean;
+  /** Types of most weights, and of the head and some values and downs. */
+  readonly types: readonly [DType, DType];
+}
+
+const models: { readonly [name: string]: Model } = {
+  '8b': { width: 4096, q: 4096, kv: 1024, hidden: 14336, vocabulary: 128256, bias: false, types: ['q4_k', 'q6_k'] },
+  '1b': { width: 2048, q: 2048, kv: 512, hidden: 8192, vocabulary: 128256, bias: false, types: ['q4_k', 'q6_k'] },
+  '0.6b': { width: 1024, q: 2048, kv: 1024, hidden: 3072, vocabulary: 151936, bias: false, types: ['q8_0', 'q8_0'] },
+  '1.5b': { width: 1536, q: 1536, kv: 256, hidden: 8960, vocabulary: 151936, bias: true, types: ['q4_k', 'q6_k'] },
+};
+
+function casesOf({ width, q, kv, hidden, vocabulary, bias, types: [most, some] }: Model): Case[] {
+  const matrix = (dtype: DType, rows: number, columns: number, start = 0, biased = false) => ({
+    layout: weightLayout({ dtype, shape: [rows, columns] }),
+    start,
+    bias: biased,
+  });
+  const none = { eps: undefined, plain: true, packed: 'none', best: false } as const;
+  const residual = { ...none, end: 'residual', packed: 'gain' } as const;
+  const qkv = (values: DType): ProductProblem => ({
+    ...none,
+    depth: width,
+    matrices: [matrix(most, q, width, 0, bias), matrix(most, kv, width, q, bias), matrix(values, kv, width, q + kv, bias)],
+    eps: 1e-5,
+    end: 'none',
+  });
+  const two = most === some ? [most] : [most, some];
+  return [
+    ...two.map((dtype): Case => ({ kind: 'qkv', name: `qkv ${dtype}`, problem: qkv(dtype) })),
+    { kind: 'output', name: 'output', problem: { ...residual, depth: q, matrices: [matrix(most, width, q)] } },
+    {
+      kind: 'gated',
+      name: 'gated',
+      problem: {
+        ...none,
+        depth: width,
+        matrices: [matrix(most, hidden, width), matrix(most, hidden, width)],
+        eps: 1e-5,
+        end: 'gated',
+        plain: false,
+        packed: 'plain',
+      },
+    },
+    ...two.map((dtype): Case => ({ kind: 'down', name: `down ${dtype}`, problem: { ...residual, depth: hidden, matrices: [matrix(dtype, width, hidden)] } })),
+    { kind: 'head', name: 'head', problem: { ...none, depth: width, matrices: [matrix(some, vocabulary, width)], eps: 1e-5, end: 'none', best: true } },
+  ];
+}
+
+const selected = (problem: ProductProblem, gpu: GpuDevice): ProductShape => {
+  const { depth, matrices, end, best } = problem;
+  const rows = matrices.reduce((sum, { layout }) => sum + layout.rows, 0);
+  return selectProduct({ depth, results: end === 'gated' ? rows / 2 : rows, end, best }, gpu.capabilities);
+};
+
+/** Every legal shape of a grid around the sensible ones. */
+function gridOf(problem: ProductProblem, gpu: GpuDevice): ProductShape[] {
+  const { limits } = gpu.capabilities;
+  const base = selected(problem, gpu);
+  const { end, matrices } = problem;
+  const shapes: ProductShape[] = [];
+  for (const subgroups of [2, 4, 8, 16, 32])
+    for (const rows of [1, 2, 4, 8])
+      for (const split of [1, 2, 4, 8])
+        for (const ahead of [1, 2, 4])
+          for (const staged of [true, false]) {
+            const shape = { ...base, subgroups, rows, split, ahead, staged };
+            const outputs = productOutputs(end, shape);
+            const blocks = end === 'none' ? outputs >= 1 : outputs % 16 === 0 && (matrices[0]?.layout.rows ?? 0) % outputs === 0 && outputs <= 128;
+            const lawful = subgroups % split === 0 && blocks && (end !== 'gated' || (split === 1 && rows > 1));
+            const steps = problem.depth / 32 / base.subgroupSize / split;
+            const sensible = steps >= 0.5 && rows * Math.min(ahead, Math.ceil(steps)) <= 8 && ahead <= Math.ceil(steps) && (staged || subgroups <= 16);
+            const fits =
+              subgroups * base.subgroupSize <= limits.maxComputeInvocationsPerWorkgroup &&
+              productBytes(problem, shape) <= limits.maxComputeWorkgroupStorageSize;
+            if (lawful && sensible && fits) shapes.push(shape);
+          }
+  return shapes;
+}
+
+const fillGroups = 4096;
+
+/** Writes noise over a buffer of a multiple of 16 bytes. */
+async function fill(gpu: GpuDevice, buffer: GPUBuffer): Promise<void> {
+  const words = buffer.size / 4;
+  const kernel = defineKernel({
+    family: 'bench_fill',
+    params: { words },
+    bindings: ['read_write'],
+    workgroups: foldGrid(fillGroups),
+    workgroupSize: 256,
+    wgsl: () => `${declareBindings([['y', 'u32', 'read_write']])}${mainHead(fillGroups, 256)}  for (var i = 0u; i < ${Math.ceil(words / (fillGroups * 256))}u; i++) {
+    let at = (i * ${fillGroups}u + group) * 256u + local;
+    var h = at * 747796405u + 2891336453u;
+    h = ((h >> ((h >> 28u) + 4u)) ^ h) * 277803737u;
+    if (at < ${words}u) { y[at] = ((h >> 22u) ^ h) & 0xbbffbbffu; }
+  }
+}
+`,
+  });
+  await runJobs(gpu, [await jobOf(gpu, kernel, [buffer])]);
+}
+
+interface Data {
+  readonly x: GPUBuffer;
+  readonly weights: readonly (readonly GPUBuffer[])[];
+  readonly vector: GPUBuffer;
+  readonly outputs: readonly GPUBuffer[];
+}
+
+async function dataOf(gpu: GpuDevice, { depth, matrices }: ProductProblem, leastBytes: number): Promise<Data> {
+  const bytes = matrices.reduce((sum, { layout }) => sum + layout.byteLength, 0);
+  const copies = Math.min(48, Math.max(2, Math.ceil(leastBytes / bytes)));
+  const noise = async (size: number): Promise<GPUBuffer> => {
+    const buffer = storageBuffer(gpu, Math.ceil(size / 256) * 256);
+    await fill(gpu, buffer);
+    return buffer;
+  };
+  const weights: GPUBuffer[][] = [];
+  for (let i = 0; i < copies; i++) {
+    const set: GPUBuffer[] = [];
+    for (const { layout } of matrices) set.push(await noise(layout.byteLength));
+    weights.push(set);
+  }
+  const rows = matrices.reduce((sum, { layout }) => sum + layout.rows, 0);
+  return {
+    x: await noise(byteLengthOfType(activationType(depth))),
+    weights,
+    vector: await noise(rows * 4),
+    outputs: [0, 1, 2].map(() => storageBuffer(gpu, rows * 8)),
+  };
+}
+
+async function jobsOf(gpu: GpuDevice, problem: ProductProblem, shape: ProductShape, data: Data): Promise<Job[]> {
+  const kernel = productKernel(problem, shape);
+  const vectors = kernel.bindings.length - 1 - problem.matrices.length - Number(problem.plain) - Number(problem.packed !== 'none') - Number(problem.best);
+  const outputs = Number(problem.plain) + Number(problem.packed !== 'none') + Number(problem.best);
+  return Promise.all(
+    data.weights.map((weights) =>
+      jobOf(gpu, kernel, [data.x, ...weights, ...Array.from({ length: vectors }, () => data.vector), ...data.outputs.slice(0, outputs)]),
+    ),
+  );
+}
+
+function describe({ subgroups, rows, split, ahead, staged }: ProductShape): string {
+  return `${subgroups} subgroups x ${rows} rows, split ${split}, ahead ${ahead}${staged ? '' : ', not staged'}`;
+}
+
+interface Measured {
+  readonly shape: ProductShape;
+  readonly us: number;
+}
+
+async function timed(gpu: GpuDevice, problem: ProductProblem, shapes: readonly ProductShape[], data: Data, tiny: boolean): Promise<Measured[]> {
+  const made = await Promise.all(shapes.map(async (shape) => ({ shape, jobs: await jobsOf(gpu, problem, shape, data) })));
+  const measured: Measured[] = [];
+  for (const { shape, jobs } of made) {
+    const rounds = tiny ? 1 : Math.max(1, Math.ceil(64 / jobs.length));
+    const { median } = await timeJobs(gpu, jobs, rounds);
+    measured.push({ shape, us: (median * 1e6) / jobs.length });
+  }
+  return measured;
+}
+
+export async function run(args: readonly string[]): Promise<void> {
+  const option = (name: string, otherwise: string): string => args.find((arg) => arg.startsWith(`--${name}=`))?.slice(name.length + 3) ?? otherwise;
+  const tiny = args.includes('--tiny');
+  const kinds = option('kind', 'qkv,output,gated,down,head').split(',');
+  const gpu = await GpuDevice.request({ checked: args.includes('--checked') });
+  for (const name of option('model', Object.keys(models).join()).split(',')) {
+    const model = models[name];
+    if (model === undefined) throw new RangeError(`no model is called ${name}: ${Object.keys(models).join(', ')}`);
+    for (const { kind, name: what, problem } of casesOf(model)) {
+      if (!kinds.includes(kind)) continue;
+      const bytes = problem.matrices.reduce((sum, { layout }) => sum + layout.byteLength, 0);
+      const data = await dataOf(gpu, problem, tiny ? 0 : 200e6);
+      const shape = selected(problem, gpu);
+      if (!tiny) await warmUp(gpu, await jobsOf(gpu, problem, shape, data), 150);
+      const [now] = await timed(gpu, problem, [shape], data, tiny);
+      const groups = productGroups(problem, shape).reduce((sum, count) => sum + count, 0);
+      console.log(
+        `${name} ${what}: ${(now?.us ?? 0).toFixed(2)} us, ${(bytes / (now?.us ?? 0) / 1e3).toFixed(0)} GB/s; ${describe(shape)}, ${groups} workgroups`,
+      );
+      if (args.includes('--grid')) {
+        const grid = await timed(gpu, problem, gridOf(problem, gpu), data, tiny);
+        grid.sort((a, b) => a.us - b.us);
+        for (const best of grid.slice(0, Number(option('top', '6')))) console.log(`    ${best.us.toFixed(2)} us  ${describe(best.shape)}`);
+      }
+      for (const buffer of [data.x, data.vector, ...data.weights.flat(), ...data.outputs]) buffer.destroy();
+    }
+  }
+}
