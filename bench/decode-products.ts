@@ -8,10 +8,12 @@ import type { DType } from '../src/core/dtype.js';
 import { byteLengthOfType } from '../src/core/tensor.js';
 import { GpuDevice } from '../src/gpu/device.js';
 import { activationType } from '../src/kernels/decode/activations.js';
+import { chooseKernel } from '../src/kernels/decode/choose.js';
 import { type ProductProblem, type ProductShape, productBytes, productGroups, productKernel, productOutputs } from '../src/kernels/decode/product.js';
 import { selectProduct } from '../src/kernels/decode/select.js';
-import { declareBindings, defineKernel, foldGrid, mainHead } from '../src/kernels/template.js';
+import { declareBindings, defineKernel, foldGrid, mainHead, subgroupRange } from '../src/kernels/template.js';
 import { weightLayout } from '../src/kernels/weights-layout.js';
+import { need } from '../src/ops/definition.js';
 import { type Job, jobOf, runJobs, storageBuffer, timeJobs, warmUp } from './gpu-timer.js';
 
 export const summary = 'products of a decode step by shape';
@@ -90,23 +92,39 @@ function gridOf(problem: ProductProblem, gpu: GpuDevice): ProductShape[] {
   const { end, matrices } = problem;
   const shapes: ProductShape[] = [];
   for (const subgroups of [2, 4, 8, 16, 32])
-    for (const rows of [1, 2, 4, 8])
-      for (const split of [1, 2, 4, 8])
-        for (const ahead of [1, 2, 4])
-          for (const staged of [true, false]) {
-            const shape = { ...base, subgroups, rows, split, ahead, staged };
-            const outputs = productOutputs(end, shape);
-            const blocks = end === 'none' ? outputs >= 1 : outputs % 16 === 0 && (matrices[0]?.layout.rows ?? 0) % outputs === 0 && outputs <= 128;
-            const lawful = subgroups % split === 0 && blocks && (end !== 'gated' || (split === 1 && rows > 1));
-            const steps = problem.depth / 32 / base.subgroupSize / split;
-            const sensible = steps >= 0.5 && rows * Math.min(ahead, Math.ceil(steps)) <= 8 && ahead <= Math.ceil(steps) && (staged || subgroups <= 16);
-            const fits =
-              subgroups * base.subgroupSize <= limits.maxComputeInvocationsPerWorkgroup &&
-              productBytes(problem, shape) <= limits.maxComputeWorkgroupStorageSize;
-            if (lawful && sensible && fits) shapes.push(shape);
-          }
+    for (const [rows, together] of rowChoices)
+      for (const split of [1, 2, 4])
+        for (const ahead of [1, 2, 3, 4, 6]) {
+          const shape = { ...base, subgroups, rows, together, split, ahead };
+          const outputs = productOutputs(end, shape);
+          const blocks = end === 'none' ? outputs >= 1 : outputs % 16 === 0 && (matrices[0]?.layout.rows ?? 0) % outputs === 0;
+          const lawful = subgroups % split === 0 && blocks && (end !== 'gated' || (split === 1 && rows > 1));
+          const steps = Math.ceil(problem.depth / 32 / base.subgroupSize / split);
+          const tasks = (steps * rows) / together;
+          const inFlight = together * ahead * subgroups;
+          const groups = productGroups(problem, shape).reduce((sum, count) => sum + count, 0);
+          const sensible = together * ahead <= 8 && ahead <= tasks && tasks <= 20 && inFlight >= 4 && groups >= 48 && (together < rows || ahead <= 4);
+          const fits =
+            subgroups * base.subgroupSize <= limits.maxComputeInvocationsPerWorkgroup && productBytes(problem, shape) <= limits.maxComputeWorkgroupStorageSize;
+          if (lawful && sensible && fits) shapes.push(shape);
+        }
   return shapes;
 }
+
+/** Rows of a subgroup, and how many of them side by side. */
+const rowChoices = [
+  [1, 1],
+  [2, 1],
+  [2, 2],
+  [4, 1],
+  [4, 2],
+  [4, 4],
+  [8, 1],
+  [8, 2],
+  [8, 4],
+  [16, 2],
+  [16, 4],
+] as const;
 
 const fillGroups = 4096;
 
@@ -165,15 +183,23 @@ async function jobsOf(gpu: GpuDevice, problem: ProductProblem, shape: ProductSha
   const kernel = productKernel(problem, shape);
   const vectors = kernel.bindings.length - 1 - problem.matrices.length - Number(problem.plain) - Number(problem.packed !== 'none') - Number(problem.best);
   const outputs = Number(problem.plain) + Number(problem.packed !== 'none') + Number(problem.best);
-  return Promise.all(
+  const products = await Promise.all(
     data.weights.map((weights) =>
       jobOf(gpu, kernel, [data.x, ...weights, ...Array.from({ length: vectors }, () => data.vector), ...data.outputs.slice(0, outputs)]),
     ),
   );
+  if (!problem.best) return products;
+  // The head's shape decides how many pairs the choice has to read: the two are timed together.
+  const pairs = productGroups(problem, shape).reduce((sum, count) => sum + count, 0);
+  const choice = await jobOf(gpu, chooseKernel(pairs, subgroupRange(gpu.capabilities)), [data.vector, need(data.outputs[outputs - 1])]);
+  return products.map((product) => (pass) => {
+    product(pass);
+    choice(pass);
+  });
 }
 
-function describe({ subgroups, rows, split, ahead, staged }: ProductShape): string {
-  return `${subgroups} subgroups x ${rows} rows, split ${split}, ahead ${ahead}${staged ? '' : ', not staged'}`;
+function describe({ subgroups, rows, together, split, ahead, staged }: ProductShape): string {
+  return `${subgroups} subgroups x ${rows} rows (${together} together), split ${split}, ahead ${ahead}${staged ? '' : ', not staged'}`;
 }
 
 interface Measured {
@@ -181,15 +207,19 @@ interface Measured {
   readonly us: number;
 }
 
+/** Microseconds of a dispatch for each shape: the least median of several sweeps. */
 async function timed(gpu: GpuDevice, problem: ProductProblem, shapes: readonly ProductShape[], data: Data, tiny: boolean): Promise<Measured[]> {
   const made = await Promise.all(shapes.map(async (shape) => ({ shape, jobs: await jobsOf(gpu, problem, shape, data) })));
-  const measured: Measured[] = [];
-  for (const { shape, jobs } of made) {
-    const rounds = tiny ? 1 : Math.max(1, Math.ceil(64 / jobs.length));
-    const { median } = await timeJobs(gpu, jobs, rounds);
-    measured.push({ shape, us: (median * 1e6) / jobs.length });
+  const best = new Map<ProductShape, number>();
+  // Clocks fall while shapes compile, and wander later: warmed again, and each shape's best of several sweeps.
+  if (!tiny) await warmUp(gpu, made[0]?.jobs ?? [], 150);
+  for (let sweep = 0; sweep < (tiny ? 1 : 3); sweep++) {
+    for (const { shape, jobs } of made) {
+      const { median } = await timeJobs(gpu, jobs, tiny ? 1 : Math.max(1, Math.ceil(48 / jobs.length)));
+      best.set(shape, Math.min(best.get(shape) ?? Number.POSITIVE_INFINITY, (median * 1e6) / jobs.length));
+    }
   }
-  return measured;
+  return [...best].map(([shape, us]) => ({ shape, us }));
 }
 
 export async function run(args: readonly string[]): Promise<void> {
@@ -205,7 +235,6 @@ export async function run(args: readonly string[]): Promise<void> {
       const bytes = problem.matrices.reduce((sum, { layout }) => sum + layout.byteLength, 0);
       const data = await dataOf(gpu, problem, tiny ? 0 : 200e6);
       const shape = selected(problem, gpu);
-      if (!tiny) await warmUp(gpu, await jobsOf(gpu, problem, shape, data), 150);
       const [now] = await timed(gpu, problem, [shape], data, tiny);
       const groups = productGroups(problem, shape).reduce((sum, count) => sum + count, 0);
       console.log(

@@ -1,6 +1,6 @@
 /**
- * Fuses the graph of one token into the operations of ops/decode.ts: queries, keys and values with the norm in front, attention with norms, RoPE and cache writes, the gated products, products with
- * their norm or residual, and the choice of the next token. Every fusion is made only where the target wants it; the report says why not.
+ * Fuses the graph of one token into the operations of ops/decode.ts: queries, keys and values with the norm in front, attention with norms, RoPE and cache writes, the gated products, and products with
+ * their norm or residual. Every fusion is made only where the target wants it; the report says why not.
  */
 
 import { need } from '../ops/definition.js';
@@ -115,8 +115,6 @@ class Draft {
         return this.#gated(node);
       case 'linear':
         return this.#linear(node);
-      case 'advance':
-        return this.#choose(node);
       default:
         return undefined;
     }
@@ -167,12 +165,6 @@ class Draft {
     const norm = this.#reader.only(node, 0, 'rmsNorm');
     const inputs = norm === undefined ? [x, ...rest] : [...norm.inputs, ...rest];
     return this.#fuse('tokenLinear', { ...(norm === undefined ? {} : { eps: norm.params.eps }), ...node.params }, inputs, node);
-  }
-
-  #choose(node: NodeOf<'advance'>): NodeId | undefined {
-    const best = this.#reader.input(node, 1, 'argmax');
-    if (best === undefined || best.type.shape[0] !== 1) return undefined;
-    return this.#fuse('chooseNext', {}, [node.inputs[0] ?? -1, best.inputs[0] ?? -1], node);
   }
 
   #fuse<K extends ComputeOp>(op: K, params: OpParams[K], inputs: readonly NodeId[], node: GraphNode): NodeId | undefined {

@@ -50,6 +50,7 @@ export const kernelFamilies: { readonly [family: string]: string } = {
   softmax_write: 'softmax, or its logarithm, of long rows, from softmax_join',
   split_sum: 'adds the parts of a product whose depth was split',
   strided_copy: 'copies elements by strides',
+  survey_logits: 'the largest of each part of the logits, NaN above all',
   swiglu: 'silu of the gate times up',
   'tiled-reduce': 'reduces rows tile by tile, shapes given at run time',
   'tiled-reduce-constant': 'reduces rows tile by tile, for one shape',

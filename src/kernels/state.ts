@@ -2,7 +2,7 @@
 
 import type { GpuKernel } from '../core/kernel.js';
 import { need } from '../ops/definition.js';
-import { stateWord } from '../ops/state.js';
+import { historyLength, noToken, stateWord } from '../ops/state.js';
 import type { LoweringRule } from '../ops/target.js';
 import { arg, declareBindings, defineKernel, elementThreads, foldGrid, mainHead, oneStep, vectorType, vectorWidth } from './template.js';
 
@@ -48,11 +48,13 @@ export function advanceKernel(): GpuKernel {
     ])}@compute @workgroup_size(1)
 fn main() {
   let token = tokens[0];
+  let steps = state[${stateWord.steps}];
   state[${stateWord.position}] += state[${stateWord.rows}];
   state[${stateWord.rows}] = 1u;
   state[${stateWord.token}] = token;
-  state[${stateWord.steps}] += 1u;
-  state[${stateWord.ids}] = token;
+  state[${stateWord.steps}] = steps + 1u;
+  state[${stateWord.history}u + (steps & ${historyLength - 1}u)] = token;
+  state[${stateWord.ids}] = select(token, 0u, token == ${noToken}u);
 }
 `,
   });

@@ -54,7 +54,7 @@ export function decoderGraph(config: DecoderConfig, weights: ReadonlyMap<string,
   const head = weights.has(tensorNames.output) ? weight(tensorNames.output) : embedding;
   const logits = g.linear(normed, head, { rounded: true }, 'output');
   g.output(decoderNames.logits, logits);
-  if (options.logits === 'next') g.add('advance', {}, [session, g.add('argmax', {}, [logits], 'argmax')], 'advance');
+  if (options.logits === 'next') g.add('chooseNext', {}, [session, logits], 'choose');
   return g.build();
 }
 

@@ -3,8 +3,7 @@ import type { TensorType } from '../core/tensor.js';
 import type { Graph } from '../graph/graph.js';
 import { type RewriteEntry, type RewriteResult, rewrite } from '../graph/rewrite.js';
 import { type Refusal, rewriteDecode } from '../graph/rewrite-decode.js';
-import { noToken } from '../ops/sampling-state.js';
-import { stateWord, stateWords } from '../ops/state.js';
+import { chosenTokens, chosenWords, noToken, stateWord, stateWords } from '../ops/state.js';
 import { Arena, allocateBanks } from '../runtime/arena.js';
 import type { Backend, BackendKind, Executable, Program, Region, RegionWrite, StepTiming, Storage } from '../runtime/backend.js';
 import { TensorStore } from '../runtime/tensors.js';
@@ -13,6 +12,7 @@ import { type CacheType, decoderGraph, decoderNames } from './decoder-graph.js';
 import { type Draw, DrawProgram } from './draw-program.js';
 import { promptRuns } from './prompt-runs.js';
 import { ropeTable } from './rope-table.js';
+import { RunAhead } from './run-ahead.js';
 
 export interface DecoderOptions {
   /** Positions of the KV cache. */
@@ -75,8 +75,8 @@ export class Decoder {
   /** Whether that token was drawn, and those after it are. */
   #draws = false;
   #drawProgram: DrawProgram | undefined;
-  /** Results of the runs for the next tokens, first to last; they leave the device ahead of `#position`. */
-  readonly #ahead: Promise<readonly Uint8Array[]>[] = [];
+  /** Runs for the next tokens; they leave the device ahead of `#position`. */
+  readonly #ahead = new RunAhead();
   #sessionRead: readonly Region[] | undefined;
   #running = false;
   #disposed = false;
@@ -163,10 +163,13 @@ export class Decoder {
     this.#position = position;
   }
 
-  /** Feeds tokens; resolves with the most likely token after them. */
+  /**
+   * Feeds tokens; resolves with the most likely token after them.
+   * @throws CentellaError E_NUMERICAL where a logit is not a number.
+   */
   async nextToken(ids: readonly number[], signal?: AbortSignal): Promise<number> {
     const [bytes] = await this.#feed(ids, () => this.#sessionRegion(), signal);
-    return tokenOf(bytes === undefined ? [] : [bytes]);
+    return this.#tokenOf(bytes);
   }
 
   /**
@@ -174,7 +177,8 @@ export class Decoder {
    * @throws CentellaError E_NUMERICAL where a logit is NaN or plus infinity, or none is finite.
    */
   async nextDrawn(ids: readonly number[], draw: Draw, signal?: AbortSignal): Promise<number> {
-    return tokenOf(await this.#feed(ids, () => this.#sessionRegion(), signal, draw));
+    const [bytes] = await this.#feed(ids, () => this.#sessionRegion(), signal, draw);
+    return this.#tokenOf(bytes);
   }
 
   /** Feeds tokens; resolves with the logits after them, f32 [vocabulary]. */
@@ -187,6 +191,7 @@ export class Decoder {
    * Goes on from the token that `nextToken` last gave, which the device has kept: nothing is uploaded. Resolves with the most likely token after it. Runs for the tokens after that one are on
    * their way already where the backend works beside this thread: `wanted` says how many tokens the caller may still take, this one included, so that none is begun in vain. Whatever else the decoder
    * is asked for forgets them; what they left in the cache is beyond `position` and is written over.
+   * @throws CentellaError E_NUMERICAL where a logit is not a number.
    */
   continueGreedy(wanted = Number.POSITIVE_INFINITY): Promise<number> {
     return this.#continue(wanted, false);
@@ -205,13 +210,13 @@ export class Decoder {
           'decoder',
           `there is no ${draws ? 'drawn' : 'chosen'} token to go on from: call ${draws ? 'nextDrawn' : 'nextToken'} first, and again after rewind, evaluate and profile`,
         );
-      const room = this.options.contextLength - this.#position;
-      const depth = Math.max(1, Math.min(runsAhead[this.backend.kind], wanted, room));
-      while (this.#ahead.length < depth) await this.#runAhead();
-      const next = this.#ahead.shift();
-      this.#position++;
+      const ahead = this.#ahead;
+      const useful = Math.max(1, Math.min(wanted, this.options.contextLength - this.#position));
+      while (ahead.submits < submitsAhead[this.backend.kind] && ahead.runs < useful) await this.#runAhead(Math.min(ahead.submitRuns, useful - ahead.runs));
       try {
-        return tokenOf(await next);
+        const token = await ahead.next();
+        this.#position++;
+        return this.#checkToken(token);
       } catch (error) {
         this.#forgetAhead();
         throw error;
@@ -219,20 +224,19 @@ export class Decoder {
     });
   }
 
-  /** Submits the run for the token after those on their way. */
-  async #runAhead(): Promise<void> {
-    const position = this.#position + this.#ahead.length;
-    const executable = await this.#continuing(this.#runFor(1, position));
-    const pending = executable.run(noWrites, this.#sessionReads());
-    // Heard by whoever takes this token, if somebody does.
-    pending.catch(() => undefined);
-    this.#ahead.push(pending);
+  /** Submits up to `wanted` runs for the tokens after those on their way: as many as one decode step's window takes. */
+  async #runAhead(wanted: number): Promise<void> {
+    const position = this.#position + this.#ahead.runs;
+    const run = this.#runFor(1, position);
+    const executable = await this.#continuing(run);
+    const runs = Math.min(wanted, run.window - position);
+    this.#ahead.add(runs, executable.run(noWrites, this.#sessionReads(), runs));
     const next = this.#runs.find((run) => run.rows === 1 && position < run.window && position + compileAhead >= run.window);
     if (next !== undefined && next.window < this.options.contextLength) this.#continuing(this.#runFor(1, next.window)).catch(() => undefined);
   }
 
   #forgetAhead(): void {
-    this.#ahead.length = 0;
+    this.#ahead.forget();
     this.#canContinue = false;
   }
 
@@ -389,7 +393,7 @@ export class Decoder {
   }
 
   #sessionRegion(): Region {
-    return { storage: this.#session(), offset: 0, byteLength: 16 };
+    return { storage: this.#session(), offset: 0, byteLength: chosenWords * 4 };
   }
 
   #sessionReads(): readonly Region[] {
@@ -406,6 +410,17 @@ export class Decoder {
     } finally {
       this.#running = false;
     }
+  }
+
+  /** The token that the last run chose, from the first words of the session state. */
+  #tokenOf(bytes: Uint8Array | undefined): number {
+    const [token] = chosenTokens(new Uint32Array(Uint8Array.from(bytes ?? []).buffer), 1);
+    return this.#checkToken(token);
+  }
+
+  #checkToken(token: number | undefined): number {
+    if (token !== undefined && token !== noToken) return token;
+    throw new CentellaError('E_NUMERICAL', `the logits after ${this.#position} tokens are not finite: the weights or the device are broken`);
   }
 
   #checkRoom(tokens: number): void {
@@ -429,22 +444,13 @@ export class Decoder {
   }
 }
 
-/** Runs on their way at once: a GPU works beside this thread, the CPU backend on it. */
-const runsAhead: { readonly [K in BackendKind]: number } = { webgpu: 4, cpu: 1 };
+/** Submits on their way at once: a GPU works beside this thread, the CPU backend on it. */
+const submitsAhead: { readonly [K in BackendKind]: number } = { webgpu: 3, cpu: 1 };
 
 /** Tokens before a decode step's window ends at which the next step's kernels are compiled. */
 const compileAhead = 64;
 
 const noWrites: readonly RegionWrite[] = [];
-
-/** The token that a run chose, from the first words of the session state. */
-function tokenOf(results: readonly Uint8Array[] | undefined): number {
-  const bytes = results?.[0];
-  if (bytes === undefined) throw new ArgumentError('bytes', 'the session state was not read');
-  const token = new DataView(bytes.buffer, bytes.byteOffset).getUint32(stateWord.token * 4, true);
-  if (token === noToken) throw new CentellaError('E_NUMERICAL', 'the logits are not finite: the weights or the device are broken');
-  return token;
-}
 
 /** Room for every weight and state of the decoder; all its graphs have the same. */
 async function allocateTensors(tensors: TensorStore, graph: Graph | undefined): Promise<void> {

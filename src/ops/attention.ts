@@ -2,7 +2,7 @@ import { ShapeError } from '../core/errors.js';
 import { elementCount, formatType, type TensorType } from '../core/tensor.js';
 import { expectEqual, expectFloat, expectRank, type HostTensor, need, type OpDefinition } from './definition.js';
 import type { OpParams } from './params.js';
-import { stateWord, stateWords } from './state.js';
+import { advanceState, stateWord, stateWords } from './state.js';
 
 function expectState(op: string, type: TensorType): void {
   // `advance` writes up to the first id: a shorter tensor would be written past its end.
@@ -185,8 +185,8 @@ function attendRow(
 }
 
 /**
- * Ends a decode step on the device: state.position += rows, rows = 1, token = ids[0] = tokens[0], steps += 1. Inputs: state, tokens u32 [1]. Replaying the same steps then
- * decodes the next token.
+ * Ends a decode step on the device: state.position += rows, rows = 1, token = ids[0] = tokens[0], which the history takes too, steps += 1. Inputs: state, tokens u32 [1]. Replaying the same
+ * steps then decodes the next token.
  */
 const advance: OpDefinition<'advance'> = {
   arity: 2,
@@ -199,12 +199,7 @@ const advance: OpDefinition<'advance'> = {
   },
   reference([state, tokens]) {
     const words = need(state).data.slice();
-    const token = need(tokens).data[0] ?? 0;
-    words[stateWord.position] = (words[stateWord.position] ?? 0) + (words[stateWord.rows] ?? 0);
-    words[stateWord.rows] = 1;
-    words[stateWord.token] = token;
-    words[stateWord.steps] = (words[stateWord.steps] ?? 0) + 1;
-    words[stateWord.ids] = token;
+    advanceState(words, need(tokens).data[0] ?? 0);
     return words;
   },
 };

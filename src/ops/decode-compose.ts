@@ -7,8 +7,9 @@ import { need } from './definition.js';
 import type { ComputeOp, OpParams } from './params.js';
 import type { LoweringContext, LoweringNode, LoweringRule, TensorRef } from './target.js';
 
-export type DecodeOp = 'tokenLinear' | 'qkv' | 'gatedProduct' | 'attendToken' | 'chooseNext';
-type PlainOp = 'linear' | 'rmsNorm' | 'swiglu' | 'rope' | 'cacheWrite' | 'attention' | 'argmax' | 'advance';
+/** Operations that are made of others; `chooseNext` is none of them, as it looks for NaN too. */
+export type ComposedOp = 'tokenLinear' | 'qkv' | 'gatedProduct' | 'attendToken';
+type PlainOp = 'linear' | 'rmsNorm' | 'swiglu' | 'rope' | 'cacheWrite' | 'attention';
 
 /** What the composition is made of. */
 export interface PlainRules<Kernel> {
@@ -17,7 +18,7 @@ export interface PlainRules<Kernel> {
   copy(node: LoweringNode<ComputeOp>, from: TensorRef, start: number, target: TensorRef, to: number, count: number): Step<Kernel>;
 }
 
-type Composed<Kernel> = { readonly [K in DecodeOp]: LoweringRule<K, Kernel> };
+type Composed<Kernel> = { readonly [K in ComposedOp]: LoweringRule<K, Kernel> };
 
 /** Steps of one fused node, collected as its parts are lowered. */
 class Composition<Kernel> {
@@ -35,10 +36,6 @@ class Composition<Kernel> {
 
   floats(...shape: readonly number[]): TensorRef {
     return this.#context.scratch({ dtype: 'f32', shape });
-  }
-
-  words(...shape: readonly number[]): TensorRef {
-    return this.#context.scratch({ dtype: 'u32', shape });
   }
 
   apply<K extends PlainOp>(op: K, params: OpParams[K], inputs: readonly TensorRef[], output: TensorRef): TensorRef {
@@ -97,13 +94,6 @@ export function composeDecode<Kernel>(plain: PlainRules<Kernel>): Composed<Kerne
       const { q, inputs } = placeToken(parts, node);
       const [keys, values, , , state] = inputs;
       parts.apply('attention', { scale: node.params.scale }, [q, need(keys), need(values), need(state)], node.output);
-      return parts.steps;
-    },
-    chooseNext(node, context) {
-      const [state, logits] = node.inputs;
-      const parts = new Composition(plain, node, context);
-      const best = parts.apply('argmax', {}, [need(logits)], parts.words(1));
-      parts.apply('advance', {}, [need(state), best], node.output);
       return parts.steps;
     },
   };

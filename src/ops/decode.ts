@@ -10,7 +10,7 @@ import { expectEqual, expectFloat, expectRank, type HostTensor, need, type OpDef
 import { elementwiseOps } from './elementwise.js';
 import { linearOps } from './linear.js';
 import type { OpParams } from './params.js';
-import { stateWord } from './state.js';
+import { noToken, stateWord } from './state.js';
 
 const vector = (values: Float64Array): HostTensor => ({ shape: [1, values.length], data: values });
 const floats = (shape: readonly number[]): TensorType => ({ dtype: 'f32', shape });
@@ -185,7 +185,10 @@ function attended(inputs: readonly HostTensor[], params: OpParams['attendToken']
   };
 }
 
-/** Chooses the most likely token and ends the step: advance(state, argmax(logits)). Inputs: state, logits f32 [1, V]. */
+/**
+ * Chooses the most likely token, the first where several are equal, and ends the step with it as `advance` does. Where a logit is not a number the token is `noToken`. Inputs: state, logits
+ * f32 [1, V].
+ */
 const chooseNext: OpDefinition<'chooseNext'> = {
   arity: 2,
   updates: 0,
@@ -193,7 +196,8 @@ const chooseNext: OpDefinition<'chooseNext'> = {
     return attentionOps.advance.type([need(state), linearOps.argmax.type([need(logits)], {})], {});
   },
   reference([state, logits], _, output) {
-    const best = linearOps.argmax.reference([need(logits)], {}, { dtype: 'u32', shape: [1] });
+    const row = need(logits);
+    const best = row.data.some(Number.isNaN) ? Float64Array.of(noToken) : linearOps.argmax.reference([row], {}, { dtype: 'u32', shape: [1] });
     return attentionOps.advance.reference([need(state), { shape: [1], data: best }], {}, output);
   },
 };

@@ -26,9 +26,6 @@ export const samplingWord = {
 /** Of a word of `counts`: whether the token is in the prompt. */
 export const promptBit = 0x8000_0000;
 
-/** What `redraw` leaves as the session's token where no logit is finite. The id that is fed back is then 0. */
-export const noToken = 0xffff_ffff;
-
 export function samplingWords(vocabulary: number): number {
   return samplingWord.counts + vocabulary;
 }

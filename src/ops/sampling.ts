@@ -4,8 +4,8 @@ import { ShapeError } from '../core/errors.js';
 import { gumbel, philox, seedKey } from '../core/random.js';
 import { elementCount, formatType, type TensorType } from '../core/tensor.js';
 import { expectEqual, expectFloat, expectRank, type HostTensor, need, type OpDefinition } from './definition.js';
-import { noToken, promptBit, readSamplingHeader, type SamplingParameters, samplingWord, samplingWords } from './sampling-state.js';
-import { stateWord } from './state.js';
+import { promptBit, readSamplingHeader, type SamplingParameters, samplingWord, samplingWords } from './sampling-state.js';
+import { noToken, replaceToken, stateWord } from './state.js';
 
 interface Candidate {
   readonly token: number;
@@ -64,14 +64,13 @@ function redrawn([state, sampling, logits]: readonly HostTensor[]): {
   const counted = samplingWord.counts + token;
   if (token !== noToken) settings[counted] = (settings[counted] ?? 0) + 1;
   settings[samplingWord.step] = step + 1;
-  session[stateWord.token] = token;
-  session[stateWord.ids] = token === noToken ? 0 : token;
+  replaceToken(session, token);
   return { token, session, sampling: settings };
 }
 
 /**
  * Draws the token that a run gave anew from its logits: penalties, temperature, top-k, top-p, min-p, and the largest of logit + Gumbel noise(seed, step, token). Inputs: session state, sampling state,
- * logits f32 [1, V]; y u32 [1] the token. Both states are updated: the session's token and first id, the step and the token's count. Minus infinity is never drawn; where nothing
+ * logits f32 [1, V]; y u32 [1] the token. Both states are updated: the session's token (in its history too) and first id, the step and the token's count. Minus infinity is never drawn; where nothing
  * else is left, or a logit is NaN or plus infinity, the token is `noToken` and the id 0.
  */
 const redraw: OpDefinition<'redraw'> = {

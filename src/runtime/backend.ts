@@ -48,10 +48,10 @@ export interface StepTiming {
 export interface Executable {
   readonly stepCount: number;
   /**
-   * Writes, runs every step once, reads. On a GPU this is one submit, made before the call returns: another run may be asked for before the reads of this one have arrived. Nothing is
-   * created but encoders.
+   * Writes, runs every step `times` times (default 1), reads. On a GPU this is one submit, made before the call returns: another run may be asked for before the reads of this one have
+   * arrived. Nothing is created but encoders.
    */
-  run(writes?: readonly RegionWrite[], reads?: readonly Region[]): Promise<readonly Uint8Array[]>;
+  run(writes?: readonly RegionWrite[], reads?: readonly Region[], times?: number): Promise<readonly Uint8Array[]>;
   /** The steps of this executable and then those of another one of the same backend, as one. */
   followedBy(next: Executable): Executable;
   /** Runs every step once and times each. `UnsupportedError` where the device has no clock for it. */

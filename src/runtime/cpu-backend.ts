@@ -143,11 +143,11 @@ class CpuGraphExecutable implements Executable {
   }
 
   /** The steps block the thread; a turn of the event loop comes before them, so that signals and timers are served between runs. */
-  async run(writes: readonly RegionWrite[] = [], reads: readonly Region[] = []): Promise<readonly Uint8Array[]> {
+  async run(writes: readonly RegionWrite[] = [], reads: readonly Region[] = [], times = 1): Promise<readonly Uint8Array[]> {
     await yieldToEventLoop();
     this.#checkStorages();
     for (const { storage, offset, bytes } of writes) this.#device.write(addressOf(storage, offset, bytes.byteLength), bytes);
-    for (const part of this.#parts) part.run();
+    for (let i = 0; i < times; i++) for (const part of this.#parts) part.run();
     return reads.map(({ storage, offset, byteLength }) => this.#device.read(addressOf(storage, offset, byteLength), byteLength));
   }
 

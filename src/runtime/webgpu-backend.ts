@@ -181,13 +181,13 @@ class GpuExecutable implements Executable {
     return this.#recorder.length;
   }
 
-  async run(writes: readonly RegionWrite[] = [], reads: readonly Region[] = []): Promise<readonly Uint8Array[]> {
+  async run(writes: readonly RegionWrite[] = [], reads: readonly Region[] = [], times = 1): Promise<readonly Uint8Array[]> {
     const { device, queue } = this.#gpu;
     this.#gpu.check();
     for (const { storage, offset, bytes } of writes) queue.writeBuffer(bufferOf(storage), offset, bytes as Uint8Array<ArrayBuffer>);
     const encoder = device.createCommandEncoder();
     const pass = encoder.beginComputePass();
-    this.#recorder.record(pass);
+    for (let i = 0; i < times; i++) this.#recorder.record(pass);
     pass.end();
     const tickets = reads.map((region) => this.#readback.copyInto(encoder, bufferOf(region.storage), region.offset, region.byteLength));
     queue.submit([encoder.finish()]);

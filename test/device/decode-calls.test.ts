@@ -33,15 +33,17 @@ describe('a decode step after warm-up', () => {
     expect(backend.ledger().bytes).toBe(0);
   });
 
-  test('greedy: one submit, one encoder, nothing uploaded, nothing made', async () => {
+  test('greedy: at most one submit a token, an encoder for each, nothing uploaded, nothing made', async () => {
     await decoder.nextToken([1]);
     await decoder.continueGreedy();
-    for (let token = 0; token < 5; token++) {
-      calls.reset();
-      await decoder.continueGreedy();
-      expect(calls.created).toBe(0);
-      expect(calls.counts).toMatchObject({ submit: 1, createCommandEncoder: 1, writeBuffer: 0 });
-    }
+    calls.reset();
+    const tokens = 12;
+    for (let token = 0; token < tokens; token++) await decoder.continueGreedy();
+    expect(calls.created).toBe(0);
+    const { submit, createCommandEncoder, writeBuffer } = calls.counts;
+    expect(submit).toBeGreaterThan(0);
+    expect(submit).toBeLessThanOrEqual(tokens);
+    expect([createCommandEncoder, writeBuffer]).toEqual([submit, 0]);
   });
 
   test('drawing: one submit, nothing uploaded, nothing made; the same tokens as the host draws', async () => {

@@ -150,6 +150,17 @@ test('without room for everything a decoder leaves nothing behind', async () => 
   }
 });
 
+test('logits that are no numbers end a run with an error that says so', async () => {
+  const broken = { ...model, bytes: new Map(model.bytes) };
+  broken.bytes.set('output_norm.weight', new Uint8Array(new Float32Array(model.config.width).fill(Number.NaN).buffer));
+  const device = new CpuBackend();
+  const decoder = await makeDecoder(device, broken);
+  await expect(decoder.nextToken(prompt)).rejects.toMatchObject({ code: 'E_NUMERICAL' });
+  await expect(decoder.continueGreedy()).rejects.toMatchObject({ code: 'E_NUMERICAL' });
+  decoder.dispose();
+  device.dispose();
+});
+
 test('quantised weights decode as well as they evaluate', async () => {
   const backend = new CpuBackend();
   const packed = syntheticModel({ dtype: 'q8_0', layers: 2 });

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { ShapeError } from '../../src/core/errors.js';
-import { stateWord } from '../../src/ops/state.js';
+import { advanceState, chosenTokens, chosenWords, historyLength, noToken, stateWord, stateWords } from '../../src/ops/state.js';
 import { reference, session } from './support.js';
 
 /** (cos, sin) of quarter turns: row p turns pair i by p (i + 1) quarters. */
@@ -179,6 +179,30 @@ describe('the session', () => {
     expect(words[stateWord.token]).toBe(123_456_789);
     expect(words[stateWord.ids]).toBe(123_456_789);
     expect(words[stateWord.steps]).toBe(1);
+  });
+
+  test('remembers the last tokens in order, round the end of its history too', () => {
+    const words = new Uint32Array(stateWords(1));
+    for (let token = 100; token < 100 + 2 * historyLength + 5; token++) advanceState(words, token);
+    const last = 100 + 2 * historyLength + 4;
+    expect(chosenTokens(words, 8)).toEqual([7, 6, 5, 4, 3, 2, 1, 0].map((back) => last - back));
+    expect(chosenTokens(words.subarray(0, chosenWords), 1)).toEqual([last]);
+    words[stateWord.steps] = 0xffff_ffff;
+    advanceState(words, 7);
+    advanceState(words, 8);
+    expect(chosenTokens(words, 2)).toEqual([7, 8]);
+  });
+
+  test('feeds back an id that the embedding has where no token was chosen', () => {
+    const words = new Uint32Array(stateWords(1)).fill(3);
+    advanceState(words, noToken);
+    expect([words[stateWord.token], words[stateWord.ids]]).toEqual([noToken, 0]);
+  });
+
+  test('chooseNext takes the first of the largest, and no token where a logit is not a number', () => {
+    const choose = (...logits: number[]): number | undefined => reference('chooseNext', {}, session(5, 1), [[1, logits.length], logits])[stateWord.token];
+    expect(choose(-1, 2, Number.NEGATIVE_INFINITY, 2)).toBe(1);
+    expect(choose(1, Number.NaN, 3)).toBe(noToken);
   });
 
   test('lastRow is the last live row', () => {

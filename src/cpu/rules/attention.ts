@@ -1,6 +1,6 @@
 import { UnsupportedError } from '../../core/errors.js';
 import { roundUp } from '../../core/tensor.js';
-import { stateWord } from '../../ops/state.js';
+import { advanceState, stateWord } from '../../ops/state.js';
 import type { LoweringRule, TensorRef } from '../../ops/target.js';
 import { floatToHalf, halfToFloat } from '../../quant/index.js';
 import type { CpuContext, CpuKernel } from '../kernel.js';
@@ -287,14 +287,7 @@ export const advance: LoweringRule<'advance', CpuKernel> = (node) => {
     programs: [],
     bind(context) {
       const [state, chosen] = [context.u32(0), context.u32(1)];
-      return () => {
-        const token = chosen[0] ?? 0;
-        state[stateWord.position] = (state[stateWord.position] ?? 0) + (state[stateWord.rows] ?? 0);
-        state[stateWord.rows] = 1;
-        state[stateWord.token] = token;
-        state[stateWord.steps] = (state[stateWord.steps] ?? 0) + 1;
-        state[stateWord.ids] = token;
-      };
+      return () => advanceState(state, chosen[0] ?? 0);
     },
   };
   return [cpuStep(node, kernel, [node.output, 'readwrite'], [tokens, 'read'])];

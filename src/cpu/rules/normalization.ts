@@ -48,7 +48,7 @@ export const argmax: LoweringRule<'argmax', CpuKernel> = (node) => {
 };
 
 /** The lowest index of the largest value; NaN is chosen only where all are NaN. */
-function indexOfLargest(values: Float32Array, start: number, count: number): number {
+export function indexOfLargest(values: Float32Array, start: number, count: number): number {
   let best = 0;
   let largest = values[start] ?? Number.NaN;
   for (let i = 1; i < count; i++) {

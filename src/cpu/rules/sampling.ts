@@ -1,7 +1,7 @@
 import { penalised } from '../../ops/sampling.js';
 import { chooseToken } from '../../ops/sampling-choice.js';
-import { isPenalised, noToken, readSamplingHeader, type SamplingParameters, samplingWord } from '../../ops/sampling-state.js';
-import { stateWord } from '../../ops/state.js';
+import { isPenalised, readSamplingHeader, type SamplingParameters, samplingWord } from '../../ops/sampling-state.js';
+import { noToken, replaceToken } from '../../ops/state.js';
 import type { LoweringRule } from '../../ops/target.js';
 import type { CpuKernel } from '../kernel.js';
 import { axisOf, cpuStep, inputOf } from '../step.js';
@@ -27,8 +27,7 @@ function redrawKernel(vocabulary: number): CpuKernel {
         const token = chooseToken(isPenalised(parameters) ? penalise(logits, counts, parameters, row) : logits, parameters, step);
         if (token !== undefined) counts[token] = (counts[token] ?? 0) + 1;
         sampling[samplingWord.step] = step + 1;
-        session[stateWord.token] = token ?? noToken;
-        session[stateWord.ids] = token ?? 0;
+        replaceToken(session, token ?? noToken);
         y[0] = token ?? noToken;
       };
     },

@@ -1,12 +1,59 @@
 /** The end of a decode step: the best of all workgroups of the head becomes the next token, and the state moves on. */
 
 import type { GpuKernel } from '../../core/kernel.js';
-import { stateWord } from '../../ops/state.js';
+import { historyLength, noToken, stateWord } from '../../ops/state.js';
 import { contest, merge } from '../argmax.js';
-import { declareBindings, defineKernel, mainHead, repeat, type SubgroupRange } from '../template.js';
+import { declareBindings, defineKernel, foldGrid, mainHead, repeat, type SubgroupRange } from '../template.js';
 
+/** The form of logits that `chooseNext` takes: u32 [n, 2], the largest (rank, index) of every part of them. */
 export const bestForm = 'best';
 const threads = 256;
+
+/** An unsigned integer in the order of the floats, both zeros equal and NaN above all: one NaN among the logits wins, and ends the generation. */
+export const rankFunction = `fn rank(x: f32) -> u32 {
+  let bits = bitcast<u32>(x);
+  let magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) { return 0xffffffffu; }
+  if (magnitude == 0u) { return 0x80000000u; }
+  return select(bits | 0x80000000u, ~bits, bits != magnitude);
+}
+`;
+
+/** Logits of a part. */
+const partSize = 2048;
+
+export function surveyParts(width: number): number {
+  return Math.ceil(width / partSize);
+}
+
+/** The best (rank, index) of every part of a row of plain logits, for heads that leave no pairs. */
+export function surveyKernel(width: number, subgroups: SubgroupRange | undefined): GpuKernel {
+  const parts = surveyParts(width);
+  const duel = contest(subgroups);
+  return defineKernel({
+    family: 'survey_logits',
+    params: { width, subgroups: subgroups === undefined ? 'none' : { ...subgroups } },
+    bindings: ['read', 'read_write'],
+    workgroups: foldGrid(parts),
+    workgroupSize: threads,
+    workgroupBytes: duel.bytes,
+    features: duel.features,
+    wgsl: () => `${declareBindings([
+      ['logits', 'f32', 'read'],
+      ['pairs', 'vec2<u32>', 'read_write'],
+    ])}${rankFunction}${duel.declarations}${mainHead(parts, threads, duel.builtins)}  var best = 0u;
+  var at = 0xffffffffu;
+  for (var i = 0u; i < ${partSize / threads}u; i++) {
+    let index = group * ${partSize}u + i * ${threads}u + local;
+    if (index < ${width}u) {
+      let value = rank(logits[index]);
+${merge('value', 'index')}    }
+  }
+${duel.body}  if (local == 0u) { pairs[group] = vec2<u32>(best, at); }
+}
+`,
+  });
+}
 
 export function chooseKernel(pairs: number, subgroups: SubgroupRange | undefined): GpuKernel {
   const duel = contest(subgroups);
@@ -21,14 +68,19 @@ export function chooseKernel(pairs: number, subgroups: SubgroupRange | undefined
     wgsl: () => `${declareBindings([
       ['state', 'u32', 'read_write'],
       ['pairs', 'vec2<u32>', 'read'],
-    ])}${duel.declarations}${mainHead(1, threads, duel.builtins)}  var best = 0u;
+    ])}${duel.declarations}${mainHead(1, threads, duel.builtins)}  let steps = state[${stateWord.steps}];
+  let position = state[${stateWord.position}] + state[${stateWord.rows}];
+  var best = 0u;
   var at = 0xffffffffu;
 ${rounds(pairs)}${duel.body}  if (local == 0u) {
-    state[${stateWord.position}] += state[${stateWord.rows}];
+    let known = best != 0xffffffffu;
+    let token = select(${noToken}u, at, known);
+    state[${stateWord.position}] = position;
     state[${stateWord.rows}] = 1u;
-    state[${stateWord.token}] = at;
-    state[${stateWord.steps}] += 1u;
-    state[${stateWord.ids}] = at;
+    state[${stateWord.token}] = token;
+    state[${stateWord.steps}] = steps + 1u;
+    state[${stateWord.history}u + (steps & ${historyLength - 1}u)] = token;
+    state[${stateWord.ids}] = select(0u, at, known);
   }
 }
 `,

@@ -6,10 +6,10 @@
 
 import { PlanError } from '../../core/errors.js';
 import type { BindingKind, GpuKernel } from '../../core/kernel.js';
-import { orderFunction } from '../argmax.js';
 import { declareBindings, decodeHalfFunction, defineKernel, f32Literal, foldGrid, mainHead } from '../template.js';
 import { isBlockType, type WeightLayout } from '../weights-layout.js';
 import { activationParts, packFunction } from './activations.js';
+import { rankFunction } from './choose.js';
 import { blockDot, type HalfDecode } from './product-text.js';
 
 export interface ProductMatrix {
@@ -33,7 +33,7 @@ export interface ProductProblem {
   readonly plain: boolean;
   /** Write the 8-bit form: of the results, or of the results times a gain. */
   readonly packed: 'none' | 'plain' | 'gain';
-  /** Write the best (order, index) of each workgroup. */
+  /** Write the best (rank, index) of each workgroup. */
   readonly best: boolean;
 }
 
@@ -42,6 +42,8 @@ export interface ProductShape {
   readonly subgroups: number;
   /** Rows of weights of a subgroup; of both matrices together where gated. */
   readonly rows: number;
+  /** Rows that a subgroup reads side by side: `rows`, or a divisor of it, the rest one after the other with no pause in the loads. */
+  readonly together: number;
   /** Subgroups that share the columns of a row. */
   readonly split: number;
   /** Steps whose loads are issued ahead. */
@@ -123,7 +125,7 @@ function productText(problem: ProductProblem, shape: ProductShape, bindings: rea
   const starts = groups.map((_, i) => groups.slice(0, i).reduce((sum, count) => sum + count, 0));
   const branch = (i: number): string => `{\n${rowsText(problem, shape, i, starts[i] ?? 0, threads)}  }`;
   const branches = groups.map((count, i) => (i === groups.length - 1 ? branch(i) : `if (group < ${(starts[i] ?? 0) + count}u) ${branch(i)} else `)).join('');
-  return `${declareBindings(bindings)}${shape.halves === 'integers' ? decodeHalfFunction : ''}${packed === 'none' ? '' : packFunction(width)}${best ? orderFunction : ''}${memory}${mainHead(total, threads, '@builtin(subgroup_invocation_id) lane: u32')}  let subgroup = local / ${size}u;
+  return `${declareBindings(bindings)}${shape.halves === 'integers' ? decodeHalfFunction : ''}${packed === 'none' ? '' : packFunction(width)}${best ? rankFunction : ''}${memory}${mainHead(total, threads, '@builtin(subgroup_invocation_id) lane: u32')}  let subgroup = local / ${size}u;
   let part = subgroup % ${split}u;
   let own = subgroup / ${split}u * ${end === 'gated' ? rows / 2 : rows}u;
   let firstHalf = (lane & 7u) < 4u;
@@ -163,7 +165,7 @@ function needsSums({ end }: ProductProblem, { split }: ProductShape): boolean {
 /** One matrix (or a gated pair): loads ahead, staging, products. */
 function rowsText(problem: ProductProblem, shape: ProductShape, index: number, firstGroup: number, threads: number): string {
   const { depth, end } = problem;
-  const { subgroupSize: size, split, rows } = shape;
+  const { subgroupSize: size, split, rows, together } = shape;
   const blocks = depth / 32;
   const steps = Math.ceil(blocks / (size * split));
   const guarded = steps * size * split > blocks;
@@ -180,34 +182,47 @@ function rowsText(problem: ProductProblem, shape: ProductShape, index: number, f
   const own = gated ? rows / 2 : rows;
   const base = `(group - ${firstGroup}u) * ${productOutputs(end, shape)}u + own`;
   const rowLine = (r: number): string => `    let row${r} = min(${base} + ${r}u, ${count - 1}u) * ${blocks}u;\n`;
-  const chunk = (u: number | string): string =>
-    split === 1
-      ? `lane + ${typeof u === 'number' ? `${u * size}u` : `${u} * ${size}u`}`
-      : `lane + ${typeof u === 'number' ? `${u * size}u` : `${u} * ${size}u`} + part * ${steps * size}u`;
-  const loads = (u: number, at: number | string = u): string =>
-    `    let c${u} = ${guarded ? `min(${chunk(at)}, ${blocks - 1}u)` : chunk(at)};\n${slots
-      .map(({ row, dot }, r) => `    let b${r}_${u} = ${row} + c${u}; ${dot.load(`${r}_${u}`, `b${r}_${u}`)}\n`)
+  const chunk = (step: number | string): string =>
+    `lane + ${typeof step === 'number' ? step * size : `${step} * ${size}`}u${split === 1 ? '' : ` + part * ${steps * size}u`}`;
+  // A task is one step of some rows. Its names end in `u`: loads of later tasks are issued before the sums of earlier ones.
+  const loads = (u: number, { step, first }: Task): string =>
+    `    let c${u} = ${guarded ? `min(${chunk(step)}, ${blocks - 1}u)` : chunk(step)};\n${slots
+      .slice(first, first + together)
+      .map(({ row, dot }, i) => `    let b${first + i}_${u} = ${row} + c${u}; ${dot.load(`${first + i}_${u}`, `b${first + i}_${u}`)}\n`)
       .join('')}`;
   const parts = activationParts(depth);
-  const activations = (u: number, at: number | string = u): string => {
+  const activations = (u: number, { step }: Task): string => {
     const [a, b, z] = shape.staged
       ? [`quants[c${u}]`, `quants[${blocks}u + c${u}]`, `scales[c${u}]`]
       : [`x[c${u}]`, `x[${parts.odd}u + c${u}]`, `bitcast<vec4<f32>>(x[${parts.scales}u + c${u}])`];
-    const scale = guarded ? `select(vec4<f32>(0.0), ${z}, ${chunk(at)} < ${blocks}u)` : z;
+    const scale = guarded ? `select(vec4<f32>(0.0), ${z}, ${chunk(step)} < ${blocks}u)` : z;
     return `    let xa${u} = ${a}; let xb${u} = ${b}; let z${u} = ${scale};\n`;
   };
-  const math = (u: number): string =>
+  const math = (u: number, { first }: Task): string =>
     slots
-      .map(({ dot }, r) => {
-        const { statements, sum } = dot.value(`${r}_${u}`, `${u}`);
-        return `    { ${statements}\n    a${r} += ${sum}; }\n`;
+      .slice(first, first + together)
+      .map(({ dot }, i) => {
+        const { statements, sum } = dot.value(`${first + i}_${u}`, `${u}`);
+        return `    { ${statements}\n    a${first + i} += ${sum}; }\n`;
       })
       .join('');
+  const whole = (u: number, task: Task): string => `${loads(u, task)}${activations(u, task)}${math(u, task)}`;
   const stage = shape.staged ? stageText(depth, threads) : '';
   const head = lines(own, rowLine);
-  if (steps > longestUnroll) return `${head}${stage}    for (var i = 0u; i < ${steps}u; i++) {\n${loads(0, 'i')}${activations(0, 'i')}${math(0)}    }\n`;
-  const early = Math.min(shape.ahead, steps);
-  return `${head}${lines(early, loads)}${stage}${lines(steps, (u) => `${u + early < steps ? loads(u + early) : ''}${activations(u)}${math(u)}`)}`;
+  const turns = range(rows / together).map((turn) => turn * together);
+  if (steps * turns.length > longestUnroll) {
+    return `${head}${stage}${turns.map((first, u) => `    for (var i = 0u; i < ${steps}u; i++) {\n${whole(u, { step: 'i', first })}    }\n`).join('')}`;
+  }
+  const tasks = turns.flatMap((first) => range(steps).map((step): Task => ({ step, first })));
+  const early = Math.min(shape.ahead, tasks.length);
+  const load = (u: number): string => (tasks[u] === undefined ? '' : loads(u, tasks[u]));
+  return `${head}${lines(early, load)}${stage}${tasks.map((task, u) => `${load(u + early)}${activations(u, task)}${math(u, task)}`).join('')}`;
+}
+
+/** One step along the columns, a number or the name of one, of the rows from `first` on. */
+interface Task {
+  readonly step: number | string;
+  readonly first: number;
 }
 
 function stageText(depth: number, threads: number): string {
@@ -266,9 +281,9 @@ ${lines(
   return gather + stored + (best ? bestText(matrices[0]?.layout.rows ?? 0, shape, outputs) : '');
 }
 
-/** The best (order, index) of a workgroup, lowest index first where several are equal. */
+/** The best (rank, index) of a workgroup, lowest index first where several are equal. */
 function bestText(count: number, { rows, subgroups }: ProductShape, outputs: number): string {
-  const consider = (r: number): string => `    if (row + ${r}u < ${count}u) { let o = order(a${r}); if (o > top.x) { top = vec2<u32>(o, row + ${r}u); } }\n`;
+  const consider = (r: number): string => `    if (row + ${r}u < ${count}u) { let o = rank(a${r}); if (o > top.x) { top = vec2<u32>(o, row + ${r}u); } }\n`;
   return `  if (lane == 0u) {
     let row = group * ${outputs}u + own;
     var top = vec2<u32>(0u, row);

@@ -5,21 +5,21 @@ import type { GpuKernel } from '../../core/kernel.js';
 import type { Step, StepArg } from '../../core/step.js';
 import { elementCount, type TensorType } from '../../core/tensor.js';
 import { tokenLinearInputs } from '../../ops/decode.js';
-import { composeDecode, type DecodeOp, type PlainRules } from '../../ops/decode-compose.js';
+import { type ComposedOp, composeDecode, type PlainRules } from '../../ops/decode-compose.js';
 import { need } from '../../ops/definition.js';
 import type { ComputeOp, OpParams } from '../../ops/params.js';
 import type { LoweringContext, LoweringNode, LoweringRule, NodeTypes, Target, TensorRef, WeightStore } from '../../ops/target.js';
 import { arg, subgroupRange } from '../template.js';
 import { weightLayout } from '../weights-layout.js';
-import { activationForm, activationType, packKernel, packsActivations } from './activations.js';
+import { activationForm, activationType, packKernel } from './activations.js';
 import { attendSteps, refuseAttend } from './attend-rule.js';
-import { bestForm, chooseKernel } from './choose.js';
+import { bestForm, chooseKernel, surveyKernel, surveyParts } from './choose.js';
 import { copyStep } from './copy.js';
 import { type ProductMatrix, type ProductProblem, productGroups, productKernel } from './product.js';
 import { type ActivationChoice, refuseProduct, selectProduct } from './select.js';
 
 export interface DecodeTarget {
-  readonly rules: { readonly [K in DecodeOp]: LoweringRule<K, GpuKernel> };
+  readonly rules: { readonly [K in ComposedOp | 'chooseNext']: LoweringRule<K, GpuKernel> };
   readonly takesForm: NonNullable<Target<GpuKernel>['takesForm']>;
   readonly refuses: NonNullable<Target<GpuKernel>['refuses']>;
 }
@@ -49,7 +49,7 @@ export function decodeTarget(capabilities: GpuCapabilities, store: WeightStore, 
     return found && refuseProduct(found.weights, found.results, choice, store, capabilities);
   };
   const composed = composeDecode<GpuKernel>({ rules: plain, copy: copyStep });
-  const fused = <K extends DecodeOp>(rule: LoweringRule<K, GpuKernel>): LoweringRule<K, GpuKernel> => {
+  const fused = <K extends ComposedOp>(rule: LoweringRule<K, GpuKernel>): LoweringRule<K, GpuKernel> => {
     return (node, context) => {
       const types = { op: node.op, params: node.params, inputs: node.inputs.map((input) => input.type) } as unknown as NodeTypes;
       return refusesProduct(types) === undefined ? rule(node, context) : composed[node.op](node as never, context);
@@ -63,10 +63,15 @@ export function decodeTarget(capabilities: GpuCapabilities, store: WeightStore, 
       gatedProduct: fused((node, context) => make.gated(node, context)),
       attendToken: (node, context) => attendSteps(node, context, capabilities, plain) ?? composed.attendToken(node, context),
       chooseNext(node, context) {
-        const pairs = context.forms?.made(need(node.inputs[1]));
-        if (pairs === undefined) return composed.chooseNext(node, context);
-        const kernel = chooseKernel(elementCount(pairs.type.shape) / 2, subgroupRange(capabilities));
-        return [{ label: node.label, node: node.id, kernel, args: [arg(node.output, 'readwrite'), arg(pairs, 'read')] }];
+        const subgroups = subgroupRange(capabilities);
+        const logits = need(node.inputs[1]);
+        const made = context.forms?.made(logits);
+        const pairs = made ?? context.scratch({ dtype: 'u32', shape: [surveyParts(elementCount(logits.type.shape)), 2] });
+        const choose = chooseKernel(elementCount(pairs.type.shape) / 2, subgroups);
+        const step = { label: node.label, node: node.id, kernel: choose, args: [arg(node.output, 'readwrite'), arg(pairs, 'read')] };
+        if (made !== undefined) return [step];
+        const survey = surveyKernel(elementCount(logits.type.shape), subgroups);
+        return [{ label: `${node.label} survey`, node: node.id, kernel: survey, args: [arg(logits, 'read'), arg(pairs, 'write')] }, step];
       },
     },
     takesForm(node) {
@@ -77,7 +82,7 @@ export function decodeTarget(capabilities: GpuCapabilities, store: WeightStore, 
     },
     refuses(node) {
       if (node.op === 'attendToken') return refuseAttend(node.inputs, node.params as OpParams['attendToken'], capabilities);
-      return node.op === 'chooseNext' ? packsActivations(capabilities) : refusesProduct(node);
+      return refusesProduct(node);
     },
   };
 }

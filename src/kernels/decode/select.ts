@@ -5,7 +5,7 @@ import type { TensorType } from '../../core/tensor.js';
 import type { WeightStore } from '../../ops/target.js';
 import { isBlockType } from '../weights-layout.js';
 import { activationBlock, packsActivations } from './activations.js';
-import { type ProductEnd, type ProductShape, productBytes, productOutputs } from './product.js';
+import { type ProductEnd, type ProductShape, productBytes } from './product.js';
 import type { HalfDecode } from './product-text.js';
 
 /** 'auto': 8-bit activations where a device multiplies them fast and K is large enough that roundings average out. The others force one. */
@@ -48,47 +48,46 @@ export function halfDecode({ vendor }: GpuCapabilities): HalfDecode {
   return vendor === 'nvidia' ? 'hardware' : 'integers';
 }
 
-/**
- * Measured on an H200: few registers and 8 to 16 subgroups keep most loads in flight. About 128 workgroups at least, so that every processor has one: short matrices share the columns of a row
- * between subgroups.
- */
+/** The shape of a product: what was measured for shapes like it, bent to the device's limits and to whole blocks of results. */
 export function selectProduct({ depth, results, end, best }: ProductNeeds, capabilities: GpuCapabilities): ProductShape {
   const size = capabilities.subgroupMinSize;
   const most = Math.max(1, Math.floor(capabilities.limits.maxComputeInvocationsPerWorkgroup / size));
-  const shape = wantedShape(depth, results, end, best);
-  const fixed = { subgroupSize: size, halves: halfDecode(capabilities) };
-  let { subgroups, rows, split } = shape;
+  const wanted = wantedShape(depth, results, end, best);
+  let { subgroups, rows, split } = wanted;
   while (subgroups > most) {
     subgroups /= 2;
     if (split > 1) split /= 2;
     else if (end !== 'none') rows *= 2;
   }
+  const outputs = (): number => ((subgroups / split) * rows) / (end === 'gated' ? 2 : 1);
   // A workgroup that finishes blocks of 16 needs whole ones, and no partial workgroup.
-  while (end !== 'none' && productOutputs(end, { ...shape, ...fixed, subgroups, rows, split, staged: true }) % activationBlock !== 0) rows *= 2;
-  const outputs = productOutputs(end, { ...shape, ...fixed, subgroups, rows, split, staged: true });
-  if (end !== 'none' && results % outputs !== 0) rows /= 2;
-  const staged = { ...fixed, subgroups, rows, split, ahead: shape.ahead, staged: true };
-  return productBytes({ depth, end, best }, staged) <= capabilities.limits.maxComputeWorkgroupStorageSize ? staged : { ...staged, staged: false };
+  while (end !== 'none' && outputs() % activationBlock !== 0) rows *= 2;
+  while (end !== 'none' && results % outputs() !== 0 && outputs() > activationBlock) rows /= 2;
+  const together = Math.min(wanted.together, rows);
+  const shape = { subgroupSize: size, subgroups, rows, together, split, ahead: wanted.ahead, staged: true, halves: halfDecode(capabilities) };
+  return productBytes({ depth, end, best }, shape) <= capabilities.limits.maxComputeWorkgroupStorageSize ? shape : { ...shape, staged: false };
 }
 
 interface Wanted {
   readonly subgroups: number;
   readonly rows: number;
+  readonly together: number;
   readonly split: number;
   readonly ahead: number;
 }
 
+/**
+ * Measured on an H200 with subgroups of 32 (bench/decode-products.ts): two rows side by side with two or three steps of loads ahead keep enough on its way without running out of registers;
+ * short matrices want many subgroups, and share the columns of a row between them where those are long.
+ */
 function wantedShape(depth: number, results: number, end: ProductEnd, best: boolean): Wanted {
-  if (end === 'gated')
-    return depth > 2048
-      ? { subgroups: 16, rows: 2, split: 1, ahead: 2 }
-      : results >= 8192
-        ? { subgroups: 16, rows: 4, split: 1, ahead: 1 }
-        : { subgroups: 16, rows: 2, split: 1, ahead: 2 };
-  if (end === 'residual') {
-    if (results >= 4096) return { subgroups: 32, rows: 1, split: 1, ahead: 4 };
-    return depth > 2048 ? { subgroups: 32, rows: 1, split: 2, ahead: 2 } : { subgroups: 16, rows: 1, split: 1, ahead: 4 };
-  }
-  if (best) return depth > 2048 ? { subgroups: 8, rows: 1, split: 1, ahead: 4 } : { subgroups: 8, rows: 2, split: 1, ahead: 2 };
-  return depth > 2048 ? { subgroups: 8, rows: 2, split: 1, ahead: 2 } : { subgroups: 4, rows: 2, split: 1, ahead: 4 };
+  const long = depth > 2048;
+  if (end === 'gated') return long ? { subgroups: 16, rows: 4, together: 2, split: 1, ahead: 2 } : { subgroups: 8, rows: 4, together: 4, split: 1, ahead: 1 };
+  if (end === 'residual' && results >= 4096)
+    return depth > 8192 ? { subgroups: 16, rows: 1, together: 1, split: 1, ahead: 3 } : { subgroups: 8, rows: 2, together: 2, split: 1, ahead: 3 };
+  if (end === 'residual')
+    return long ? { subgroups: 32, rows: 1, together: 1, split: 2, ahead: 2 } : { subgroups: 16, rows: 1, together: 1, split: 1, ahead: 4 };
+  if (best) return { subgroups: 4, rows: 2, together: 2, split: 1, ahead: 1 };
+  if (long) return { subgroups: 16, rows: 1, together: 1, split: 1, ahead: 1 };
+  return depth > 1024 ? { subgroups: 4, rows: 2, together: 2, split: 1, ahead: 4 } : { subgroups: 4, rows: 1, together: 1, split: 1, ahead: 1 };
 }

@@ -1,8 +1,8 @@
 /** The second pass of `redraw`: one workgroup lists what the filters can keep, finds where they cut, draws, and updates both states. */
 
 import type { GpuKernel } from '../../core/kernel.js';
-import { noToken, samplingWord } from '../../ops/sampling-state.js';
-import { stateWord } from '../../ops/state.js';
+import { samplingWord } from '../../ops/sampling-state.js';
+import { historyLength, noToken, stateWord } from '../../ops/state.js';
 import { declareBindings, defineKernel, type Reduction, type SubgroupRange, workgroupReduction } from '../template.js';
 import { histogramBytes, histogramFunctions } from './select-text.js';
 import {
@@ -150,6 +150,7 @@ ${filterText(layout, threads, sum)}  }
     let drawn = atomicLoad(&bestToken);
     y[0] = drawn;
     session[${stateWord.token}] = drawn;
+    session[${stateWord.history}u + ((session[${stateWord.steps}] + ${historyLength - 1}u) & ${historyLength - 1}u)] = drawn;
     session[${stateWord.ids}] = select(drawn, 0u, drawn == ${noToken}u);
     sampling[${samplingWord.step}] = ${word('step')} + 1u;
     if (drawn != ${noToken}u) { sampling[${samplingWord.counts}u + drawn] += 1u; }

@@ -167,15 +167,27 @@ export function attendTokenCases(): readonly OpCase<'attendToken'>[] {
   });
 }
 
-/** `chooseNext`: one chunk and several, ties and NaN. */
+/** `chooseNext`: one part and several, ties, infinities, and NaN, which no number beats. */
 export function chooseNextCases(): readonly OpCase<'chooseNext'>[] {
-  return [5, 300, 5000].map((width, i) => {
+  return [
+    [5, false],
+    [5000, false],
+    [5000, true],
+  ].map(([size, broken], i) => {
+    const width = Number(size);
     const random = seededRandom(4400 + i);
     const values = Float32Array.from({ length: width }, () => Math.fround(random() * 4 - 2));
     values[width - 2] = 3;
     values[Math.floor(width / 2)] = 3;
-    values[0] = Number.NaN;
+    values[0] = Number.NEGATIVE_INFINITY;
+    if (broken) values[width - 3] = Number.NaN;
     const logits: CaseInput = { role: 'input', type: { dtype: 'f32', shape: [1, width] }, bytes: bytesOf(values) };
-    return { name: `chooseNext ${width}`, op: 'chooseNext', params: {}, inputs: [sessionInput(7 + i, 1, 4), logits], tolerance: {} };
+    return {
+      name: `chooseNext ${width}${broken ? ' with a NaN' : ''}`,
+      op: 'chooseNext',
+      params: {},
+      inputs: [sessionInput(7 + i, 1, 4), logits],
+      tolerance: {},
+    };
   });
 }
