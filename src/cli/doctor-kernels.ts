@@ -3,8 +3,7 @@
 import type { GpuCapabilities } from '../core/capabilities.js';
 import { selectDecode, selectPrefill } from '../kernels/attention.js';
 import { selectMatrixAttention } from '../kernels/attention-matrix.js';
-import { selectLinear } from '../kernels/linear.js';
-import { selectMatrix } from '../kernels/matrix/linear.js';
+import { selectLinear, selectPath } from '../kernels/linear.js';
 import { selectNorm } from '../kernels/norm.js';
 
 export interface KernelChoice {
@@ -24,8 +23,9 @@ const linearShapes = [
   { rows: 512, outputs: 4096 },
 ] as const;
 
-/** Columns of those weights. */
+/** Columns of those weights, and their type. */
 const linearDepth = 4096;
+const linearType = 'q4_k';
 
 /** Grouped-query attention with 32 heads on 8. */
 const attentionShapes = [
@@ -41,11 +41,12 @@ const normWidths = [512, 4096] as const;
 export function kernelChoices(capabilities: GpuCapabilities): readonly KernelChoice[] {
   const linear = linearShapes.map(({ rows, outputs }): KernelChoice => {
     const problem = `linear, ${rows} x ${outputs}`;
-    const matrix = selectMatrix({ rows, outputs, depth: linearDepth }, capabilities);
-    if (matrix !== undefined) return { problem, variant: 'f16 matrices', reason: `${matrix.reason}; f32 weights keep f32 tiles` };
+    const { path, reason: why } = selectPath({ rows, outputs, depth: linearDepth, dtype: linearType }, capabilities);
     const choice = selectLinear({ rows, outputs }, capabilities);
+    if (path !== 'f32')
+      return { problem, variant: path, reason: `${why}; ${path === 'f16 matrices' ? 'f32 weights' : 'weights that are not packed'} keep f32 tiles` };
     const variant = choice.family === 'matvec' ? `matvec by ${choice.shape.team}` : `matmul ${choice.tile.schedule}`;
-    return { problem, variant, reason: choice.reason };
+    return { problem, variant, reason: choice.family === 'matvec' ? choice.reason : `${choice.reason}; ${why}` };
   });
   const attention = attentionShapes.map(({ rows, width, capacity }): KernelChoice => {
     const problem = { rows, heads: 32, kvHeads: 8, width, capacity, keys: 'f32', values: 'f32', scale: 1 / Math.sqrt(width) } as const;

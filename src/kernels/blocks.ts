@@ -45,7 +45,7 @@ export function weightReader(layout: WeightLayout): WeightReader {
 const range = (count: number): readonly number[] => Array.from({ length: count }, (_, i) => i);
 
 /** The word at index `i` of the binding. */
-const wordFunction = 'fn word(i: u32) -> u32 { return w[i >> 2u][i & 3u]; }\n';
+export const wordFunction = 'fn word(i: u32) -> u32 { return w[i >> 2u][i & 3u]; }\n';
 
 function wordReader(layout: WeightLayout): WeightReader {
   const { columns } = layout;
@@ -97,11 +97,12 @@ const bytesFunction = `fn bytes(packed: u32, zero: f32) -> vec4<f32> {
 }
 `;
 
-/** The 16-bit half `i` of the words from byte `offset` on, decoded. */
-const halfAt = (offset: number): string => `fn scaleAt(i: u32) -> f32 { return decodeHalf(word(${offset / 4}u + (i >> 1u)) >> ((i & 1u) * 16u)); }\n`;
+/** `fn scaleAt`: the 16-bit half `i` of the words from byte `offset` on, decoded. */
+export const halfAtFunction = (offset: number): string =>
+  `fn scaleAt(i: u32) -> f32 { return decodeHalf(word(${offset / 4}u + (i >> 1u)) >> ((i & 1u) * 16u)); }\n`;
 
 /** d times the 6-bit scale and dmin times the 6-bit minimum of sub-block `s` of 8. */
-const headerFunction = `fn superScale(h: vec4<u32>, s: u32) -> vec2<f32> {
+export const superScaleFunction = `fn superScale(h: vec4<u32>, s: u32) -> vec2<f32> {
   let shift = (s & 3u) * 8u;
   let a = h.y >> shift;
   let b = h.z >> shift;
@@ -135,7 +136,7 @@ function blockText(layout: WeightLayout, dtype: BlockType): BlockText {
   const none = (): string => '';
   const five = (id: string, b: string): string => `let g${id} = word(${word('high', 4)}u + ${b});`;
   const withScale = (zero: number, extra: Partial<BlockText> = {}): BlockText => ({
-    functions: halfAt(planeOffset(layout, 'scale')),
+    functions: halfAtFunction(planeOffset(layout, 'scale')),
     zero,
     load: (id, b) => `let d${id} = scaleAt(${b});`,
     high: none,
@@ -152,7 +153,7 @@ function blockText(layout: WeightLayout, dtype: BlockType): BlockText {
     uniform: true,
   });
   const withHeader = (load: BlockText['load'], high: BlockText['high']): BlockText => ({
-    functions: headerFunction,
+    functions: superScaleFunction,
     zero: 0,
     load: (id, b) => `let h${id} = w[${planeOffset(layout, 'header') / 16}u + (${b} >> 3u)];${load(id, b)}`,
     high,

@@ -34,30 +34,45 @@ export function storesVectors(problem: LinearProblem): boolean {
   return problem.outputs % 4 === 0 && problem.start % 4 === 0 && problem.layout.rows % 4 === 0;
 }
 
-export function linearText(problem: LinearProblem, vectors: boolean): LinearText {
-  const { layout, outputs, rows, start } = problem;
-  const reader = weightReader(layout);
+/** The end of every sum: what it is added to, and where it goes. */
+export interface OutputText {
+  /** Bias and residual where the problem has them, then y. */
+  readonly bindings: readonly (readonly [name: string, element: string, kind: BindingKind])[];
+  /** As in `LinearText`. */
+  store(sum: string, t: string, n: string): string;
+}
+
+export function outputText(problem: LinearProblem, vectors: boolean): OutputText {
+  const { outputs, rows, start } = problem;
   const out = vectors ? 'vec4<f32>' : 'f32';
-  const bindings: (readonly [string, string, BindingKind])[] = [
-    ['x', reader.aligned ? 'vec4<f32>' : 'f32', 'read'],
-    ['w', reader.element, 'read'],
-  ];
-  if (problem.bias) bindings.push(['bias', out, 'read']);
-  if (problem.residual === 'read') bindings.push(['residual', out, 'read']);
-  bindings.push(['y', out, 'read_write']);
   const unit = vectors ? 4 : 1;
   const per = (n: string): string => (vectors ? `(${n}) / 4u` : n);
   const column = (n: string): string => (start === 0 ? per(n) : `${start / unit}u + ${per(n)}`);
   return {
-    reader,
-    bindings: bindings.map(([, , kind]) => kind),
-    declarations: declareBindings(bindings) + (reader.aligned ? '' : guardedX(layout.columns, rows)) + reader.functions,
-    x: (t, quad) => (reader.aligned ? `x[${rows === 1 ? '' : `(${t}) * ${layout.columns / 4}u + `}${quad}]` : `x4(${t}, ${quad})`),
+    bindings: [
+      ...(problem.bias ? [['bias', out, 'read'] as const] : []),
+      ...(problem.residual === 'read' ? [['residual', out, 'read'] as const] : []),
+      ['y', out, 'read_write'],
+    ],
     store(sum, t, n) {
       const at = rows === 1 ? column(n) : `(${t}) * ${outputs / unit}u + ${column(n)}`;
       const residual = { none: '', read: ` + residual[${at}]`, inPlace: ` + y[${at}]` }[problem.residual];
       return `y[${at}] = ${sum}${problem.bias ? ` + bias[${column(n)}]` : ''}${residual};`;
     },
+  };
+}
+
+export function linearText(problem: LinearProblem, vectors: boolean): LinearText {
+  const { layout, rows } = problem;
+  const reader = weightReader(layout);
+  const output = outputText(problem, vectors);
+  const bindings: OutputText['bindings'] = [['x', reader.aligned ? 'vec4<f32>' : 'f32', 'read'], ['w', reader.element, 'read'], ...output.bindings];
+  return {
+    reader,
+    bindings: bindings.map(([, , kind]) => kind),
+    declarations: declareBindings(bindings) + (reader.aligned ? '' : guardedX(layout.columns, rows)) + reader.functions,
+    x: (t, quad) => (reader.aligned ? `x[${rows === 1 ? '' : `(${t}) * ${layout.columns / 4}u + `}${quad}]` : `x4(${t}, ${quad})`),
+    store: output.store,
   };
 }
 

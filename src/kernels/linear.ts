@@ -1,16 +1,15 @@
 /** y = x W^T with W [N, K], for any number of rows of x: which kernel, and the steps that run it. */
 
 import type { GpuCapabilities } from '../core/capabilities.js';
-import { PlanError } from '../core/errors.js';
 import type { GpuKernel } from '../core/kernel.js';
-import type { Step, StepArg } from '../core/step.js';
-import type { LoweringNode, LoweringRule, RowShard } from '../ops/target.js';
+import type { LoweringNode, LoweringRule } from '../ops/target.js';
+import type { ActivationChoice } from './decode/select.js';
+import { type PackedChoice, type PackedShape, packedSteps, selectPacked } from './dp4a/linear.js';
+import { linearSteps } from './linear-steps.js';
 import type { LinearProblem } from './linear-text.js';
 import { type MatmulTile, matmulKernel, tileBytes, tileSize } from './matmul.js';
 import { type MatrixChoice, matrixSteps, selectMatrix } from './matrix/linear.js';
 import { type MatvecShape, matvecKernel } from './matvec.js';
-import { arg } from './template.js';
-import { weightLayout } from './weights-layout.js';
 
 /** Sizes that decide which kernel runs. */
 export interface LinearShape {
@@ -99,40 +98,42 @@ export function linearKernel(problem: LinearProblem, capabilities: GpuCapabiliti
   return choice.family === 'matvec' ? matvecKernel(problem, choice.shape) : matmulKernel(problem, choice.tile);
 }
 
-/** `leastMatrixRows`: rows from which f16 matrices are used, where the device has them. */
-export function linearRule(capabilities: GpuCapabilities, { leastMatrixRows }: { readonly leastMatrixRows?: number } = {}): LoweringRule<'linear', GpuKernel> {
+export interface LinearOptions {
+  /** Rows from which f16 matrices are used, where the device has them. */
+  readonly leastMatrixRows?: number;
+  /** Whether many rows may become 8-bit integers where there are no matrices. Default 'auto'. */
+  readonly activations?: ActivationChoice;
+}
+
+/** A product whose x may be rounded: with its kind of kernels, and why not the faster kinds. */
+export type LinearPath = { readonly reason: string } & (
+  | { readonly path: 'f16 matrices'; readonly choice: MatrixChoice }
+  | { readonly path: '8-bit activations'; readonly choice: PackedChoice }
+  | { readonly path: 'f32' }
+);
+
+/** The fastest that the device has: f16 matrices, then 8-bit activations, then f32. Pure. */
+export function selectPath(shape: PackedShape, capabilities: GpuCapabilities, { leastMatrixRows, activations }: LinearOptions = {}): LinearPath {
+  const matrix = shape.dtype === 'f32' ? undefined : selectMatrix(shape, capabilities, leastMatrixRows);
+  if (matrix !== undefined) return { path: 'f16 matrices', choice: matrix, reason: matrix.reason };
+  const packed = selectPacked(shape, capabilities, activations);
+  if (typeof packed === 'object') return { path: '8-bit activations', choice: packed, reason: packed.reason };
+  return { path: 'f32', reason: packed };
+}
+
+export function linearRule(capabilities: GpuCapabilities, options: LinearOptions = {}): LoweringRule<'linear', GpuKernel> {
   return (node, context) => {
-    const choice = matrixChoice(node, capabilities, leastMatrixRows);
-    return choice === undefined ? linearSteps(node, (problem) => linearKernel(problem, capabilities)) : matrixSteps(node, context, choice);
+    const shape = roundedShape(node);
+    const found = shape && selectPath(shape, capabilities, options);
+    if (found?.path === 'f16 matrices') return matrixSteps(node, context, found.choice);
+    if (found?.path === '8-bit activations') return packedSteps(node, context, found.choice);
+    return linearSteps(node, (problem) => linearKernel(problem, capabilities));
   };
 }
 
-/** Products with weights that f16 holds as well as their own type does. */
-function matrixChoice(node: LoweringNode<'linear'>, capabilities: GpuCapabilities, leastRows?: number): MatrixChoice | undefined {
-  const [x, w] = [node.inputs[0], node.inputs[1]];
+/** The sizes of a product whose x may be rounded. */
+function roundedShape({ params, inputs: [x, w] }: LoweringNode<'linear'>): PackedShape | undefined {
   const [rows = 0, depth = 0] = x?.type.shape ?? [];
-  if (node.params.rounded !== true || w === undefined || w.type.dtype === 'f32') return undefined;
-  return selectMatrix({ rows, outputs: w.type.shape[0] ?? 0, depth }, capabilities, leastRows);
-}
-
-/** One step for each shard of the weight, with the kernel that `kernelFor` makes; each writes its columns of y. */
-export function linearSteps(node: LoweringNode<'linear'>, kernelFor: (problem: LinearProblem) => GpuKernel): readonly Step<GpuKernel>[] {
-  const { inputs, output, params, label, id } = node;
-  const [x, w, ...rest] = inputs;
-  if (x === undefined || w === undefined) throw new PlanError(`${label}: linear needs x and a weight`);
-  const [rows = 0, outputs = 0] = output.type.shape;
-  const others = rest.map((ref) => arg(ref, 'read'));
-  return w.shards.map((shard, index): Step<GpuKernel> => {
-    const layout = weightLayout({ dtype: w.type.dtype, shape: [shard.rows, ...w.type.shape.slice(1)] });
-    const problem: LinearProblem = { layout, start: shard.start, outputs, rows, bias: params.bias, residual: params.residual ? 'read' : 'none' };
-    const args: readonly StepArg[] = [arg(x, 'read'), { value: w.id, shard: index, access: 'read' }, ...others, arg(output, 'write')];
-    const step = { label: stepLabel(label, w.shards, index), node: id, kernel: kernelFor(problem), args };
-    // With several shards y would have to be in place in every step or in none, which one step cannot promise for the others.
-    if (!params.residual || w.shards.length > 1) return step;
-    return { ...step, inPlace: { input: args.length - 2, output: args.length - 1, kernel: kernelFor({ ...problem, residual: 'inPlace' }) } };
-  });
-}
-
-function stepLabel(label: string, shards: readonly RowShard[], index: number): string {
-  return shards.length === 1 ? label : `${label} (rows ${shards[index]?.start} on)`;
+  if (params.rounded !== true || w === undefined) return undefined;
+  return { rows, outputs: w.type.shape[0] ?? 0, depth, dtype: w.type.dtype };
 }

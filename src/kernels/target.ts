@@ -44,7 +44,7 @@ function memoryRules(limits: GpuLimits): MemoryRules {
 export interface GpuTargetOptions {
   /** Rows from which products and attention use f16 matrices, where the device has them. Default: what measured best; tests lower it, so that small cases take that path. */
   readonly leastMatrixRows?: number;
-  /** How the activations of a decode step are kept between its kernels. Default 'auto'. */
+  /** How activations meet packed weights, in a decode step and, on devices without f16 matrices, in prefill. Default 'auto'. */
   readonly activations?: ActivationChoice;
 }
 

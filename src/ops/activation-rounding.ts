@@ -22,15 +22,15 @@ export function decodeRounding(opCase: OpCase, gridOf: (dtype: DType) => Activat
   const inputs = opCase.inputs;
   if (opCase.op === 'tokenLinear') {
     const { x, gain, w } = tokenLinearInputs(inputs, opCase.params as OpParams['tokenLinear']);
-    return errorsOf(x, gain, w, gridOf);
+    return vectorErrors(x, gain, w, gridOf);
   }
   if (opCase.op === 'qkv') {
-    const parts = [2, 3, 4].map((i) => errorsOf(need(inputs[0]), inputs[1], need(inputs[i]), gridOf));
+    const parts = [2, 3, 4].map((i) => vectorErrors(need(inputs[0]), inputs[1], need(inputs[i]), gridOf));
     return Float64Array.from(parts.flatMap((part) => [...part]));
   }
   if (opCase.op !== 'gatedProduct') return undefined;
   const [x, gain, gate, up] = [need(inputs[0]), need(inputs[1]), need(inputs[2]), need(inputs[3])];
-  const [gateErrors, upErrors] = [errorsOf(x, gain, gate, gridOf), errorsOf(x, gain, up, gridOf)];
+  const [gateErrors, upErrors] = [vectorErrors(x, gain, gate, gridOf), vectorErrors(x, gain, up, gridOf)];
   const [gates, ups] = [productsOf(x, gain, gate), productsOf(x, gain, up)];
   // silu's slope is at most 1.1, and its size at most that of its argument.
   return gateErrors.map((error, i) => {
@@ -56,20 +56,38 @@ function productsOf(x: CaseInput, gain: CaseInput | undefined, w: CaseInput): Fl
   );
 }
 
-function errorsOf(x: CaseInput, gain: CaseInput | undefined, w: CaseInput, gridOf: (dtype: DType) => ActivationGrid | undefined): Float64Array {
-  const values = source(x, gain);
+/** The same for `linear`, [T, N]: every row of x has blocks of its own. */
+export function linearRounding(opCase: OpCase, gridOf: (dtype: DType) => ActivationGrid | undefined): Float64Array | undefined {
+  const [x, w] = opCase.inputs;
+  const grid = opCase.op === 'linear' && w !== undefined ? gridOf(w.type.dtype) : undefined;
+  if (grid === undefined || x === undefined || w === undefined) return undefined;
+  return errorsOf(decodeBytes(x.type, x.bytes), w, grid);
+}
+
+function vectorErrors(x: CaseInput, gain: CaseInput | undefined, w: CaseInput, gridOf: (dtype: DType) => ActivationGrid | undefined): Float64Array {
   const grid = gridOf(w.type.dtype);
-  const count = elementCount(w.type.shape) / values.length;
-  if (grid === undefined) return new Float64Array(count);
-  const { unit, levels } = grid;
-  const variances = Float64Array.from({ length: Math.ceil(values.length / unit) }, (_, i) => {
-    const largest = values.subarray(i * unit, (i + 1) * unit).reduce((max, value) => Math.max(max, Math.abs(value)), 0);
-    return (largest / levels) ** 2 / 12;
+  return grid === undefined ? new Float64Array(w.type.shape[0] ?? 0) : errorsOf(source(x, gain), w, grid);
+}
+
+/** `values` are rows as wide as those of `w`. */
+function errorsOf(values: Float64Array, w: CaseInput, { unit, levels }: ActivationGrid): Float64Array {
+  const [outputs = 0, depth = 0] = w.type.shape;
+  const squares = decodeBytes(w.type, w.bytes).map((weight) => weight * weight);
+  const rows = Array.from({ length: values.length / depth }, (_, t) => {
+    const variances = unitVariances(values.subarray(t * depth, (t + 1) * depth), unit, levels);
+    return Float64Array.from({ length: outputs }, (_, n) => {
+      let variance = 0;
+      for (let k = 0; k < depth; k++) variance += (squares[n * depth + k] ?? 0) * (variances[Math.floor(k / unit)] ?? 0);
+      return deviations * Math.sqrt(variance);
+    });
   });
-  const weights = decodeBytes(w.type, w.bytes);
-  return Float64Array.from({ length: count }, (_, n) => {
-    let variance = 0;
-    for (let k = 0; k < values.length; k++) variance += (weights[n * values.length + k] ?? 0) ** 2 * (variances[Math.floor(k / unit)] ?? 0);
-    return deviations * Math.sqrt(variance);
+  return Float64Array.from(rows.flatMap((row) => [...row]));
+}
+
+/** Variance of the rounding of one value, for each unit: step^2 / 12. */
+function unitVariances(row: Float64Array, unit: number, levels: number): Float64Array {
+  return Float64Array.from({ length: Math.ceil(row.length / unit) }, (_, i) => {
+    const largest = row.subarray(i * unit, (i + 1) * unit).reduce((max, value) => Math.max(max, Math.abs(value)), 0);
+    return (largest / levels) ** 2 / 12;
   });
 }

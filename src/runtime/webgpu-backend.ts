@@ -9,6 +9,7 @@ import type { ReadbackRing } from '../gpu/readback.js';
 import { Recorder } from '../gpu/recorder.js';
 import type { Graph } from '../graph/graph.js';
 import { activationBlock } from '../kernels/decode/activations.js';
+import { packedRounding } from '../kernels/dp4a/rounding.js';
 import { hasMatrices } from '../kernels/matrix/linear.js';
 import { matrixRounding } from '../kernels/matrix/rounding.js';
 import { type GpuTargetOptions, gpuTarget } from '../kernels/target.js';
@@ -141,7 +142,8 @@ export class WebGpuBackend implements Backend {
     const node = { op: opCase.op, params: opCase.params, inputs: opCase.inputs.map((input) => input.type) } as NodeTypes;
     const rounds = this.#target.refuses?.(node) === undefined;
     const decode = rounds ? decodeRounding(opCase, () => ({ unit: activationBlock, levels: 127 })) : undefined;
-    return decode ?? matrixRounding(opCase, this.gpu.capabilities, this.#kernels.leastMatrixRows);
+    const { capabilities } = this.gpu;
+    return decode ?? matrixRounding(opCase, capabilities, this.#kernels.leastMatrixRows) ?? packedRounding(opCase, capabilities, this.#kernels.activations);
   }
 
   dispose(): void {

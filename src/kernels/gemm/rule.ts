@@ -8,11 +8,11 @@ import { reduceSteps } from '../reduce.js';
 import { permutedAxes, stridedCopyKernel } from '../strided-copy.js';
 import { arg } from '../template.js';
 import type { GemmShape } from './shape.js';
-import { maxSkinny, skinnyKernel, skinnySplits } from './skinny.js';
+import { maxSkinny, type SkinnyPlan, selectSkinny, skinnyKernel } from './skinny.js';
 import { type GemmTile, gemmKernel, gemmTileBytes, gemmTileSize } from './tile.js';
 
 export type GemmChoice = { readonly reason: string; readonly splits: number } & (
-  | { readonly kind: 'skinny' }
+  | { readonly kind: 'skinny'; readonly plan: SkinnyPlan }
   | { readonly kind: 'tile'; readonly tile: GemmTile; readonly tiles: number }
 );
 
@@ -39,7 +39,9 @@ export const gemmTiles: readonly GemmTile[] = [
 export function selectGemm(shape: GemmShape, { limits, software }: GpuCapabilities): GemmChoice {
   const { m, n, k } = shape;
   if (Math.min(m, n) <= maxSkinny) {
-    return { kind: 'skinny', splits: skinnySplits(shape), reason: `${Math.min(m, n)} ${m <= n ? 'rows' : 'columns'}: the other matrix is read once` };
+    const plan = selectSkinny(shape);
+    const parts = plan.splits > 1 ? `, the depth in ${plan.splits} parts` : '';
+    return { kind: 'skinny', plan, splits: plan.splits, reason: `${Math.min(m, n)} ${m <= n ? 'rows' : 'columns'}: the other matrix is read once${parts}` };
   }
   const count = (tile: GemmTile): number => Math.ceil(m / gemmTileSize(tile)[0]) * Math.ceil(n / gemmTileSize(tile)[1]);
   const fits = (tile: GemmTile): boolean =>
@@ -61,7 +63,7 @@ export function selectGemm(shape: GemmShape, { limits, software }: GpuCapabiliti
 
 /** The kernel of a choice; with several splits its output is [splits, M, N]. */
 export function gemmKernelOf(shape: GemmShape, choice: GemmChoice): GpuKernel {
-  return choice.kind === 'skinny' ? skinnyKernel(shape, choice.splits) : gemmKernel(shape, choice.tile, choice);
+  return choice.kind === 'skinny' ? skinnyKernel(shape, choice.plan) : gemmKernel(shape, choice.tile, choice);
 }
 
 /**

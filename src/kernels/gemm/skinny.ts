@@ -1,6 +1,6 @@
 /**
  * Products in which one side is at most a few lines (a vector, say): the other matrix is read once, at memory's speed. `depth`: its depth is contiguous, and a team of
- * threads adds up each line. `lines`: its lines are contiguous, each thread has one of them, and slices of the depth are added up in workgroup memory.
+ * threads adds up each line. `lines`: its lines are contiguous, each thread has up to four of them, and slices of the depth are added up in workgroup memory.
  */
 
 import type { GpuKernel } from '../../core/kernel.js';
@@ -11,9 +11,16 @@ import { type GemmShape, range } from './shape.js';
 export const maxSkinny = 4;
 
 const threads = 256;
-const team = 32;
-const linesOfGroup = 64;
-const slices = threads / linesOfGroup;
+
+/** How the work is dealt out. */
+export interface SkinnyPlan {
+  /** Threads next to each other in memory: of a line's depth (`depth`), or of neighbouring lines (`lines`). */
+  readonly lanes: number;
+  /** Loads that a thread has in flight. */
+  readonly unroll: number;
+  /** Parts of the depth, each a workgroup's. */
+  readonly splits: number;
+}
 
 interface Sides {
   /** Name of the large operand's binding, its lines, and whether its depth is contiguous. */
@@ -22,6 +29,10 @@ interface Sides {
   readonly lines: number;
   readonly few: number;
   readonly depthFast: boolean;
+  /** Elements that a thread loads of the large operand at once. */
+  readonly vector: 1 | 4;
+  /** Whether the small operand is read in vectors along the depth too. */
+  readonly smallVectors: boolean;
   /** Index of (few, k) in the small operand, and of (line, few) in y. */
   smallAt(s: number, k: string): string;
   outputAt(line: string, s: number): string;
@@ -30,116 +41,155 @@ interface Sides {
 function sidesOf(shape: GemmShape): Sides {
   const { m, n, k, transposeA, transposeB } = shape;
   // The rows of A are few, or else the columns of B.
-  if (m <= n) {
-    return {
-      large: 'b',
-      small: 'a',
-      lines: n,
-      few: m,
-      depthFast: transposeB,
-      smallAt: (s, at) => (transposeA ? `${at} * ${m}u + ${s}u` : `${s * k}u + ${at}`),
-      outputAt: (line, s) => `${s * n}u + ${line}`,
-    };
-  }
+  const rows = m <= n;
+  const depthFast = rows ? transposeB : !transposeA;
+  const [lines, few] = rows ? [n, m] : [m, n];
+  const vector = (depthFast ? k : lines) % 4 === 0 ? 4 : 1;
+  const smallDepthFast = (rows ? !transposeA : transposeB) || few === 1;
   return {
-    large: 'a',
-    small: 'b',
-    lines: m,
-    few: n,
-    depthFast: !transposeA,
-    smallAt: (s, at) => (transposeB ? `${s * k}u + ${at}` : `${at} * ${n}u + ${s}u`),
-    outputAt: (line, s) => `${line} * ${n}u + ${s}u`,
+    large: rows ? 'b' : 'a',
+    small: rows ? 'a' : 'b',
+    lines,
+    few,
+    depthFast,
+    vector,
+    smallVectors: depthFast && vector === 4 && smallDepthFast,
+    smallAt: (s, at) => (smallDepthFast ? (s === 0 ? at : `${s * k}u + ${at}`) : `${at} * ${few}u + ${s}u`),
+    outputAt: (line, s) => (rows ? `${s * n}u + ${line}` : `${line} * ${n}u + ${s}u`),
   };
 }
 
-/** Parts of the depth, each a workgroup's, that keep a GPU busy. */
-export function skinnySplits(shape: GemmShape): number {
-  const { lines, depthFast } = sidesOf(shape);
-  const groups = Math.ceil(lines / (depthFast ? threads / team : linesOfGroup));
-  return Math.max(1, Math.min(Math.ceil(1024 / groups), Math.floor(shape.k / 256)));
+/** Lines of a workgroup. */
+const groupLines = ({ depthFast, vector }: Sides, lanes: number): number => (depthFast ? threads / lanes : lanes * vector);
+
+/** Workgroups that keep the memory of a large GPU busy, and loads in flight of a thread. */
+const busyGroups = 256;
+
+/**
+ * One part where the lines alone are enough workgroups: adding up parts costs a dispatch more. Along the lines, workgroups are made narrow first (64 bytes of a row are read as fast as more).
+ */
+export function selectSkinny(shape: GemmShape): SkinnyPlan {
+  const sides = sidesOf(shape);
+  const groups = (lanes: number): number => Math.ceil(sides.lines / groupLines(sides, lanes));
+  const unroll = sides.few > 2 ? 4 : 8;
+  const widths = sides.depthFast ? [32, 64, 128, 256] : [64, 32, 16, 8, 4];
+  const lanes = widths.find((width) => groups(width) >= busyGroups) ?? widths.at(-1) ?? 32;
+  const parts = Math.floor(shape.k / (sides.depthFast ? 4 * threads : 512));
+  return { lanes, unroll, splits: Math.max(1, Math.min(Math.ceil(busyGroups / groups(lanes)), parts)) };
 }
 
 /** Bindings: a, b, y; with several splits y is [splits, M, N], to be added up. */
-export function skinnyKernel(shape: GemmShape, splits: number): GpuKernel {
+export function skinnyKernel(shape: GemmShape, plan: SkinnyPlan): GpuKernel {
   const sides = sidesOf(shape);
-  const groups = Math.ceil(sides.lines / (sides.depthFast ? threads / team : linesOfGroup)) * splits;
+  const groups = Math.ceil(sides.lines / groupLines(sides, plan.lanes)) * plan.splits;
+  const sum = sumType(sides);
+  const element = (name: 'a' | 'b'): string => ((name === sides.large ? sides.vector === 4 : sides.smallVectors) ? 'vec4<f32>' : 'f32');
   return defineKernel({
     family: 'gemm_skinny',
-    params: { ...shape, splits },
+    params: { ...shape, ...plan },
     bindings: ['read', 'read', 'read_write'],
     workgroups: foldGrid(groups),
     workgroupSize: threads,
-    workgroupBytes: threads * 4,
+    workgroupBytes: threads * (sum === 'f32' ? 4 : 16),
     wgsl: () => `${declareBindings([
-      ['a', 'f32', 'read'],
-      ['b', 'f32', 'read'],
+      ['a', element('a'), 'read'],
+      ['b', element('b'), 'read'],
       ['y', 'f32', 'read_write'],
-    ])}var<workgroup> parts: array<f32, ${threads}>;
-${mainHead(groups, threads)}${sides.depthFast ? depthBody(shape, sides, splits) : linesBody(shape, sides, splits)}}
+    ])}var<workgroup> parts: array<${sum}, ${threads}>;
+${mainHead(groups, threads)}${place(sides, plan)}${products(shape, sides, plan)}${addUp(shape, sides, plan)}}
 `,
   });
 }
 
-/** Products from k = `lane` on in steps of `stride`, four loads in flight, up to `end`. */
-function products({ k }: GemmShape, sides: Sides, perSplit: number, stride: number, largeAt: (k: string) => string): string {
-  const unroll = 4;
-  const rounds = Math.ceil(perSplit / (stride * unroll));
-  const round = range(unroll)
-    .map(
-      (u) => `    {
-      let d = first + (i * ${unroll}u + ${u}u) * ${stride}u;
-      if (d < end) {
-        let w = ${sides.large}[${largeAt('d')}];
-${range(sides.few)
-  .map((s) => `        sum${s} = fma(w, ${sides.small}[${sides.smallAt(s, 'd')}], sum${s});\n`)
-  .join('')}      }
-    }
-`,
-    )
-    .join('');
-  return `  let end = select(0u, min((split + 1u) * ${perSplit}u, ${k}u), line < ${sides.lines}u);
-${range(sides.few)
-  .map((s) => `  var sum${s} = 0.0f;\n`)
-  .join('')}  for (var i = 0u; i < ${rounds}u; i++) {
-${round}  }
+const sumType = ({ depthFast, vector }: Sides): 'f32' | 'vec4<f32>' => (depthFast || vector === 1 ? 'f32' : 'vec4<f32>');
+
+/** `line`: the (first) line of a thread, kept within the matrix; `lane` and `slice`: its place in its workgroup. */
+function place(sides: Sides, { lanes, splits }: SkinnyPlan): string {
+  const { lines, depthFast, vector } = sides;
+  const groups = Math.ceil(lines / groupLines(sides, lanes));
+  const [split, group] = splits === 1 ? ['0u', 'group'] : [`group / ${groups}u`, `group % ${groups}u`];
+  const own = depthFast ? `${group} * ${threads / lanes}u + local / ${lanes}u` : `(${group} * ${lanes}u + local % ${lanes}u) * ${vector}u`;
+  return `  let split = ${split};
+  let lane = local % ${lanes}u;
+  let slice = local / ${lanes}u;
+  let line = ${own};
+  let read = min(line, ${lines - (depthFast ? 1 : vector)}u);
 `;
 }
 
-/** Adds `parts` over `count` threads that lie `step` apart; the first of them writes y. */
-function addUp(shape: GemmShape, sides: Sides, count: number, step: number, index: string): string {
+/** A thread's products: units of its part of the depth (vectors along the depth, or rows) at paces of the team. */
+function products(shape: GemmShape, sides: Sides, { lanes, unroll, splits }: SkinnyPlan): string {
+  const { depthFast, vector, few } = sides;
+  const units = depthFast ? shape.k / vector : shape.k;
+  const pace = depthFast ? lanes : threads / lanes;
+  const perSplit = Math.ceil(units / splits);
+  const whole = splits * perSplit === units ? Math.floor(perSplit / (pace * unroll)) : 0;
+  const first = `  let first = split * ${perSplit}u + ${depthFast ? 'lane' : 'slice'};\n`;
+  const at = depthFast ? (d: string) => `read * ${shape.k / vector}u + ${d}` : (d: string) => `${d} * ${sides.lines / vector}u + read / ${vector}u`;
+  const loads = range(unroll)
+    .map((u) => `    let d${u} = first + (i * ${unroll}u + ${u}u) * ${pace}u;\n    let w${u} = ${sides.large}[${at(`d${u}`)}];\n`)
+    .join('');
+  const sums = range(unroll)
+    .map((u) => term(sides, `w${u}`, `d${u}`))
+    .join('');
+  const loop = whole === 0 ? '' : `  for (var i = 0u; i < ${whole}u; i++) {\n${loads}${sums}  }\n`;
+  const rest = Math.ceil((perSplit - whole * pace * unroll) / pace);
+  const end = `min((split + 1u) * ${perSplit}u, ${units}u)`;
+  const tail = `  for (var i = 0u; i < ${rest}u; i++) {
+    let d = first + (${whole * unroll}u + i) * ${pace}u;
+    if (d < ${end}) {
+    let w = ${sides.large}[${at('d')}];
+${term(sides, 'w', 'd')}    }
+  }
+`;
+  const zero = sumType(sides) === 'f32' ? '0.0' : 'vec4<f32>(0.0)';
+  return `${first}${range(few)
+    .map((s) => `  var sum${s} = ${zero};\n`)
+    .join('')}${loop}${rest === 0 ? '' : tail}`;
+}
+
+/** Adds the products of one load `w`, of unit `d`, to every sum. */
+function term({ depthFast, vector, few, small, smallVectors, smallAt }: Sides, w: string, d: string): string {
+  return range(few)
+    .map((s) => {
+      if (!depthFast) return `    sum${s} = fma(${w}, ${vector === 4 ? `vec4<f32>(${small}[${smallAt(s, d)}])` : `${small}[${smallAt(s, d)}]`}, sum${s});\n`;
+      if (vector === 1) return `    sum${s} = fma(${w}, ${small}[${smallAt(s, d)}], sum${s});\n`;
+      if (smallVectors) return `    sum${s} += dot(${w}, ${small}[${vectorAt(smallAt(s, '#'), d)}]);\n`;
+      const x = range(4).map((i) => `${small}[${smallAt(s, `(${d} * 4u + ${i}u)`)}]`);
+      return `    sum${s} += dot(${w}, vec4<f32>(${x.join(', ')}));\n`;
+    })
+    .join('');
+}
+
+/** The vector's index for an element index of the form `offset + #`. */
+function vectorAt(pattern: string, d: string): string {
+  const offset = /^(\d+)u \+ #$/.exec(pattern)?.[1];
+  return offset === undefined ? d : `${Number(offset) / 4}u + ${d}`;
+}
+
+/** Adds the sums of a team (`depth`) or of the slices of a line (`lines`) in workgroup memory; the first writes y. */
+function addUp(shape: GemmShape, sides: Sides, { lanes, splits }: SkinnyPlan): string {
   const { m, n, alpha } = shape;
+  const { depthFast, vector, lines, few } = sides;
+  const [count, step, index] = depthFast ? [lanes, 1, 'lane'] : [threads / lanes, lanes, 'slice'];
   const halves: string[] = [];
   for (let half = count / 2; half >= 1; half /= 2) {
     halves.push(`  if (${index} < ${half}u) { parts[local] += parts[local + ${half * step}u]; }\n  workgroupBarrier();\n`);
   }
   const scale = alpha === 1 ? '' : ` * ${f32Literal(alpha)}`;
-  return range(sides.few)
+  const part = splits === 1 ? '' : `split * ${m * n}u + `;
+  const store = (s: number): string => {
+    if (sumType(sides) === 'f32') return `y[${part}${sides.outputAt('line', s)}] = parts[local]${scale};`;
+    return range(vector)
+      .map((i) => `y[${part}${sides.outputAt(`(line + ${i}u)`, s)}] = parts[local].${'xyzw'.charAt(i)}${scale};`)
+      .join(' ');
+  };
+  return range(few)
     .map(
       (s) => `  parts[local] = sum${s};
   workgroupBarrier();
-${halves.join('')}  if (${index} == 0u && line < ${sides.lines}u) { y[split * ${m * n}u + ${sides.outputAt('line', s)}] = parts[local]${scale}; }
-  workgroupBarrier();
-`,
+${halves.join('')}  if (${index} == 0u && line < ${lines}u) { ${store(s)} }
+${s === few - 1 ? '' : '  workgroupBarrier();\n'}`,
     )
     .join('');
-}
-
-function depthBody(shape: GemmShape, sides: Sides, splits: number): string {
-  const perSplit = Math.ceil(shape.k / splits);
-  const groups = Math.ceil(sides.lines / (threads / team));
-  return `  let split = group / ${groups}u;
-  let lane = local % ${team}u;
-  let line = group % ${groups}u * ${threads / team}u + local / ${team}u;
-  let first = split * ${perSplit}u + lane;
-${products(shape, sides, perSplit, team, (d) => `line * ${shape.k}u + ${d}`)}${addUp(shape, sides, team, 1, 'lane')}`;
-}
-
-function linesBody(shape: GemmShape, sides: Sides, splits: number): string {
-  const perSplit = Math.ceil(shape.k / splits);
-  const groups = Math.ceil(sides.lines / linesOfGroup);
-  return `  let split = group / ${groups}u;
-  let slice = local / ${linesOfGroup}u;
-  let line = group % ${groups}u * ${linesOfGroup}u + local % ${linesOfGroup}u;
-  let first = split * ${perSplit}u + slice;
-${products(shape, sides, perSplit, slices, (d) => `${d} * ${sides.lines}u + line`)}${addUp(shape, sides, slices, linesOfGroup, 'slice')}`;
 }
