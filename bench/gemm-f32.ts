@@ -73,13 +73,13 @@ function candidatesOf(shape: GemmShape, gpu: GpuDevice): readonly Candidate[] {
   const chosen = { name: `chosen: ${choice.reason}`, kernel: gemmKernelOf(shape, choice), splits: choice.splits };
   const { m, n, k } = shape;
   if (Math.min(m, n) <= maxSkinny) {
-    const plans = [4, 8, 16, 32, 64, 128, 256].flatMap((lanes) =>
-      [4, 8].flatMap((unroll) => [1, 2, 4, 8, 16].map((splits): SkinnyPlan => ({ lanes, unroll, splits }))),
+    const plans = [256, 512].flatMap((threads) =>
+      [4, 8, 16, 32, 256].flatMap((lanes) => [4, 8].flatMap((unroll) => [1, 2, 4, 8].map((splits): SkinnyPlan => ({ threads, lanes, unroll, splits })))),
     );
     return [
       chosen,
       ...plans.map((plan) => ({
-        name: `${plan.lanes} lanes, ${plan.unroll} loads, ${plan.splits} parts`,
+        name: `${plan.threads} threads, ${plan.lanes} lanes, ${plan.unroll} loads, ${plan.splits} parts`,
         kernel: gemmKernelOf(shape, { kind: 'skinny', plan, splits: plan.splits, reason: '' }),
         splits: plan.splits,
       })),

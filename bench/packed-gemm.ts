@@ -32,22 +32,22 @@ const defaultSizes: readonly Size[] = [512, 2048].flatMap((rows): Size[] => [
 ]);
 
 const sweptTiles: readonly PackedTile[] = [
-  { threads: [16, 16], results: [8, 8], blocks: 2, ahead: true },
-  { threads: [16, 16], results: [8, 8], blocks: 1, ahead: true },
-  { threads: [16, 16], results: [8, 8], blocks: 2, ahead: false },
-  { threads: [16, 16], results: [8, 8], blocks: 1, ahead: false },
-  { threads: [8, 16], results: [8, 8], blocks: 2, ahead: true },
-  { threads: [8, 16], results: [8, 8], blocks: 2, ahead: false },
-  { threads: [16, 8], results: [8, 8], blocks: 2, ahead: true },
+  { threads: [8, 16], results: [8, 4], blocks: 2, ahead: false },
+  { threads: [8, 16], results: [8, 4], blocks: 4, ahead: false },
+  { threads: [8, 16], results: [8, 4], blocks: 2, ahead: true },
+  { threads: [8, 16], results: [8, 4], blocks: 1, ahead: true },
   { threads: [16, 16], results: [8, 4], blocks: 2, ahead: true },
   { threads: [16, 16], results: [8, 4], blocks: 2, ahead: false },
-  { threads: [16, 16], results: [4, 8], blocks: 2, ahead: true },
-  { threads: [8, 16], results: [8, 4], blocks: 2, ahead: true },
-  { threads: [8, 16], results: [8, 4], blocks: 2, ahead: false },
-  { threads: [8, 8], results: [8, 8], blocks: 2, ahead: true },
-  { threads: [16, 16], results: [4, 4], blocks: 2, ahead: true },
-  { threads: [4, 16], results: [8, 4], blocks: 2, ahead: true },
-  { threads: [4, 16], results: [4, 4], blocks: 2, ahead: true },
+  { threads: [16, 16], results: [8, 4], blocks: 4, ahead: false },
+  { threads: [16, 16], results: [8, 4], blocks: 1, ahead: true },
+  { threads: [8, 8], results: [8, 4], blocks: 2, ahead: false },
+  { threads: [8, 16], results: [4, 4], blocks: 2, ahead: false },
+  { threads: [4, 16], results: [8, 4], blocks: 2, ahead: false },
+  { threads: [4, 16], results: [4, 4], blocks: 2, ahead: false },
+  { threads: [8, 16], results: [8, 8], blocks: 2, ahead: false },
+  { threads: [8, 16], results: [8, 8], blocks: 1, ahead: false },
+  { threads: [16, 8], results: [4, 8], blocks: 2, ahead: false },
+  { threads: [16, 16], results: [8, 8], blocks: 1, ahead: true },
 ];
 
 type WeightType = (typeof weightTypes)[number];

@@ -1,11 +1,14 @@
 /**
  * Prefill on a GPU: one run over a prompt, as `generate` makes it, without text. Median of the runs by the clock, and the time of every kind of step by the device's clock.
  * Arguments: GGUF files, --synthetic=NAME:MIX; --rows=N,... for the prompt's tokens (default 2048), --runs=N (default 7), --checked, --peers: the same files by the peers that are installed.
+ * --without=subgroup-matrix,f16,subgroups,packed-dot: as a device that lacks them; --activations=int8|f32: what packed weights meet where there are no matrices.
  */
 
+import type { CapabilityMask } from '../src/core/capabilities.js';
 import { openGguf } from '../src/formats/gguf/index.js';
 import { GpuDevice } from '../src/gpu/device.js';
 import { rewrite } from '../src/graph/rewrite.js';
+import type { ActivationChoice } from '../src/kernels/decode/select.js';
 import { decoderGraph, decoderNames } from '../src/model/decoder-graph.js';
 import { describeModel } from '../src/model/describe.js';
 import { ropeTable } from '../src/model/rope-table.js';
@@ -22,13 +25,14 @@ import { type BenchResult, type Figure, formatFigure, rates } from './support/re
 export const summary = 'prefill of GGUF models on a GPU, with the time of each kind of step';
 
 export async function run(args: readonly string[]): Promise<BenchResult> {
-  const known = new BenchArgs(args, { flags: ['checked', 'peers'], values: [...modelOptions, 'rows', 'runs'] });
-  const gpu = await GpuDevice.request({ checked: known.flag('checked') });
+  const known = new BenchArgs(args, { flags: ['checked', 'peers'], values: [...modelOptions, 'rows', 'runs', 'without', 'activations'] });
+  const without = known.list('without');
+  const gpu = await GpuDevice.request({ checked: known.flag('checked'), mask: maskOf(without) });
   const runs = known.count('runs', 7);
   const figures: Figure[] = [];
   for (const model of await modelsOf(known)) {
     for (const rows of known.counts('rows', [2048])) {
-      figures.push(await measure(gpu, model, rows, runs));
+      figures.push(await measure(gpu, model, rows, { runs, without, activations: activationsOf(known.text('activations')) }));
       if (known.flag('peers')) figures.push(...(await llamaFigures(model, { prompt: rows, tokens: 8, runs, only: 'prefill' })));
     }
   }
@@ -43,8 +47,35 @@ interface Prepared {
   dispose(): void;
 }
 
-async function measure(gpu: GpuDevice, { name, path }: BenchModel, rows: number, runs: number): Promise<Figure> {
-  const backend = new WebGpuBackend(gpu, { owned: false });
+interface Options {
+  readonly runs: number;
+  /** What is masked. */
+  readonly without: readonly string[];
+  readonly activations: ActivationChoice;
+}
+
+function maskOf(names: readonly string[]): CapabilityMask {
+  const masks: { readonly [name: string]: CapabilityMask } = {
+    'subgroup-matrix': { subgroupMatrices: false },
+    f16: { f16: false },
+    subgroups: { subgroups: false },
+    'packed-dot': { packedDot: false },
+  };
+  const found = names.map((name) => {
+    const own = masks[name];
+    if (own === undefined) throw new Error(`--without knows ${Object.keys(masks).join(', ')}; got ${name}`);
+    return own;
+  });
+  return Object.assign({}, ...found) as CapabilityMask;
+}
+
+function activationsOf(text = 'auto'): ActivationChoice {
+  if (text === 'auto' || text === 'int8' || text === 'f32') return text;
+  throw new Error(`--activations is auto, int8 or f32, got ${text}`);
+}
+
+async function measure(gpu: GpuDevice, { name, path }: BenchModel, rows: number, { runs, without, activations }: Options): Promise<Figure> {
+  const backend = new WebGpuBackend(gpu, { owned: false, kernels: { activations } });
   const prepared = await prepare(backend, path, rows);
   const { executable, session } = prepared;
   const state: RegionWrite = { storage: session, offset: 0, bytes: sessionBytes(rows) };
@@ -58,7 +89,8 @@ async function measure(gpu: GpuDevice, { name, path }: BenchModel, rows: number,
   for (let i = 0; i < runs; i++) times.push(await once());
   const { kernels, plan } = prepared.program;
   const details = { compileMs: prepared.compileMs, kernels: kernels.length, dispatches: plan.steps.length };
-  const figure: Figure = { name: `${name} of ${rows} tokens`, ...rates(rows, times), unit: 'tok/s', checks: gpu.checks, details };
+  const poorer = `${without.map((what) => ` without ${what}`).join('')}${activations === 'auto' ? '' : `, ${activations} activations`}`;
+  const figure: Figure = { name: `${name} of ${rows} tokens${poorer}`, ...rates(rows, times), unit: 'tok/s', checks: gpu.checks, details };
   console.error(`${figure.name}: ${formatFigure(figure)}, ${runs} runs, ${gpu.checks}, ${gpu.adapterInfo.name}`);
   console.error(`  ${plan.steps.length} dispatches; ${kernels.length} kernels compiled in ${prepared.compileMs.toFixed(0)} ms`);
   await backend.write(session, 0, state.bytes);

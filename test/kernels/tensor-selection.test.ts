@@ -2,7 +2,9 @@ import { describe, expect, it } from 'vitest';
 import { baseCapabilities } from '../../src/core/capabilities.js';
 import { selectGemm, turnsFirst } from '../../src/kernels/gemm/rule.js';
 import type { GemmShape } from '../../src/kernels/gemm/shape.js';
+import { selectSkinny } from '../../src/kernels/gemm/skinny.js';
 import { gemmTileBytes, gemmTileSize } from '../../src/kernels/gemm/tile.js';
+import { expectedSeconds } from '../../src/kernels/occupancy.js';
 import { selectReducePass } from '../../src/kernels/reduce.js';
 import { selectSoftmax } from '../../src/kernels/softmax.js';
 import { mergeAxes, permutedAxes } from '../../src/kernels/strided-copy.js';
@@ -12,12 +14,19 @@ const roomy = { ...baseCapabilities, limits: { ...baseCapabilities.limits, maxCo
 
 describe('the tile of a product', () => {
   it.each([
-    [4096, [128, 128]],
-    [1024, [64, 64]],
-    [256, [32, 32]],
-  ])('of %i cubed is the largest that keeps a GPU busy', (size, tile) => {
-    const choice = selectGemm(shape(size, size, size), roomy);
-    expect(choice.kind === 'tile' && gemmTileSize(choice.tile)).toEqual(tile);
+    [4096, 4096, 4096, [128, 128], 1],
+    [2048, 2048, 2048, [128, 128], 1],
+    // Too few tiles for a large GPU: the depth makes up for them.
+    [1024, 1024, 1024, [128, 128], 4],
+    [1024, 4096, 1024, [128, 128], 4],
+    [64, 4096, 4096, [64, 64], 8],
+    [256, 4096, 256, [128, 128], 32],
+    // A depth that is not worth splitting.
+    [512, 256, 512, [32, 32], 1],
+  ])('of %i x %i x %i keeps a GPU busy', (m, k, n, tile, splits) => {
+    const choice = selectGemm(shape(m, k, n), roomy);
+    expect(choice.kind === 'tile' && [gemmTileSize(choice.tile), choice.splits]).toEqual([tile, splits]);
+    expect(choice.reason).toContain(splits === 1 ? 'tiles of' : `in ${splits} parts`);
   });
 
   it('fits the guaranteed workgroup memory without its padding', () => {
@@ -45,6 +54,46 @@ describe('the tile of a product', () => {
     expect(turnsFirst({ ...shape(4096, 4096, 4096), transposeB: true }, roomy)).toBe(true);
     expect(turnsFirst({ ...shape(64, 4096, 4096), transposeB: true }, roomy)).toBe(false);
     expect(turnsFirst(shape(4096, 4096, 4096), roomy)).toBe(false);
+  });
+});
+
+describe('a product of a few lines', () => {
+  const turned = (m: number, k: number, n: number): GemmShape => ({ ...shape(m, k, n), transposeB: true });
+
+  it('gives each line a workgroup where its depth is contiguous, and adds up no parts', () => {
+    expect(selectSkinny(shape(4096, 4096, 1), 256)).toEqual({ threads: 256, lanes: 256, unroll: 4, splits: 1 });
+    expect(selectSkinny(turned(1, 4096, 4096), 256)).toMatchObject({ lanes: 256, splits: 1 });
+  });
+
+  it('takes narrow and deep workgroups where lines are contiguous', () => {
+    expect(selectSkinny(shape(1, 4096, 4096), 1024)).toEqual({ threads: 512, lanes: 4, unroll: 8, splits: 1 });
+    expect(selectSkinny(shape(1, 4096, 4096), 256)).toMatchObject({ threads: 256, lanes: 4, splits: 1 });
+    expect(selectSkinny(shape(1, 4096, 65_536), 1024)).toMatchObject({ lanes: 32, splits: 1 });
+  });
+
+  it('splits the depth where the lines are too few', () => {
+    expect(selectSkinny(shape(1, 1_000_000, 16), 1024).splits).toBe(64);
+    expect(selectSkinny(turned(1, 1_000_000, 16), 1024).splits).toBe(16);
+    expect(selectSkinny(shape(1, 300, 16), 1024).splits).toBe(1);
+  });
+});
+
+describe('what a product is expected to take', () => {
+  const rated = { rate: 1e12, shares: [0.5, 0.9] };
+  const work = { flop: 132e9, results: 0 };
+
+  it('falls with the workgroups, and rises where a processor has one more than the others', () => {
+    const seconds = (tiles: number): number => expectedSeconds({ ...work, tiles, splits: 1 }, rated);
+    expect(seconds(132)).toBeCloseTo(0.264, 6);
+    expect(seconds(264)).toBeCloseTo(0.132 / 0.9, 6);
+    expect(seconds(133)).toBeGreaterThan(seconds(132));
+    expect(seconds(396)).toBeCloseTo(0.132, 6);
+  });
+
+  it('counts what it costs to add up parts', () => {
+    const split = (results: number): number => expectedSeconds({ ...work, results, tiles: 66, splits: 4 }, rated);
+    expect(split(0) - expectedSeconds({ ...work, tiles: 264, splits: 1 }, rated)).toBeCloseTo(2e-6, 9);
+    expect(split(6e12 / 36) - split(0)).toBeCloseTo(1, 6);
   });
 });
 

@@ -9,6 +9,7 @@ import type { LoweringContext, LoweringNode } from '../../ops/target.js';
 import type { ActivationChoice } from '../decode/select.js';
 import { linearSteps } from '../linear-steps.js';
 import { splitSumKernel } from '../matrix/split-sum.js';
+import { expectedSeconds, splitCounts, type TileRate } from '../occupancy.js';
 import { arg } from '../template.js';
 import { isBlockType, weightLayout } from '../weights-layout.js';
 import { packRowsKernel, rowBlock, rowsType } from './activations.js';
@@ -35,21 +36,25 @@ const leastDepth = 1024;
 /** Rows from which products are made in tiles; fewer read every weight once in f32. */
 export const leastPackedRows = 9;
 
-/** From large to small. A large tile reads less for each product, a small one wastes less on edges and makes more workgroups. */
-const tiles: readonly PackedTile[] = [
-  { threads: [16, 16], results: [8, 8], blocks: 2, ahead: true },
-  { threads: [8, 16], results: [8, 4], blocks: 2, ahead: true },
-  { threads: [4, 16], results: [4, 4], blocks: 2, ahead: true },
+interface RatedTile extends TileRate {
+  readonly tile: PackedTile;
+}
+
+/** Measured with weights of 4 bits. A large tile reads less for each product; a small one wastes less on edges and makes more workgroups. All fit the guaranteed workgroup memory. */
+const ratedTiles: readonly RatedTile[] = [
+  { tile: { threads: [16, 16], results: [8, 4], blocks: 2, ahead: true }, rate: 70e12, shares: [0.75] },
+  { tile: { threads: [8, 16], results: [8, 4], blocks: 2, ahead: false }, rate: 71e12, shares: [0.4, 0.7, 0.85, 0.94] },
+  { tile: { threads: [4, 16], results: [8, 4], blocks: 2, ahead: true }, rate: 64e12, shares: [0.2, 0.4, 0.6, 0.75, 0.85, 0.9] },
+  { tile: { threads: [4, 16], results: [4, 4], blocks: 2, ahead: true }, rate: 60e12, shares: [0.2, 0.4, 0.6, 0.75, 0.85, 0.9] },
 ];
 /** For rasterisers on the CPU, which take seconds to compile the others. */
 const shortTile: PackedTile = { threads: [8, 8], results: [2, 2], blocks: 1, ahead: false };
 
 /** Every tile that selection may choose. */
-export const packedTiles: readonly PackedTile[] = [...tiles, shortTile];
+export const packedTiles: readonly PackedTile[] = [...ratedTiles.map(({ tile }) => tile), shortTile];
 
-/** Workgroups that keep a large GPU busy. */
-const busyGroups = 200;
-const mostSplits = 8;
+/** Columns of a part from which a split is considered. */
+const leastPart = 512;
 
 /** A reason against 8-bit activations for many rows, or undefined. */
 export function refusePacked({ rows, depth, dtype }: PackedShape, capabilities: GpuCapabilities, activations: ActivationChoice): string | undefined {
@@ -68,19 +73,32 @@ export function refusePacked({ rows, depth, dtype }: PackedShape, capabilities: 
 export function selectPacked(shape: PackedShape, capabilities: GpuCapabilities, activations: ActivationChoice = 'auto'): PackedChoice | string {
   const refused = refusePacked(shape, capabilities, activations);
   if (refused !== undefined) return refused;
-  const { rows, outputs, depth } = shape;
   const { limits, software } = capabilities;
-  const count = (tile: PackedTile): number => Math.ceil(rows / packedTileSize(tile)[0]) * Math.ceil(outputs / packedTileSize(tile)[1]);
-  const fitting = tiles
-    .flatMap((tile) => [tile, { ...tile, blocks: 1 }])
-    .filter(
-      (tile) => tile.threads[0] * tile.threads[1] <= limits.maxComputeInvocationsPerWorkgroup && packedTileBytes(tile) <= limits.maxComputeWorkgroupStorageSize,
-    );
-  const tile = software ? shortTile : (fitting.find((candidate) => rows > packedTileSize(candidate)[0] / 2) ?? fitting.at(-1) ?? shortTile);
-  const wanted = Math.floor(busyGroups / count(tile));
-  const splits = software ? 1 : Math.max(1, Math.min(wanted, mostSplits, Math.floor(depth / 512)));
+  const fitting = ratedTiles.filter(
+    ({ tile }) =>
+      tile.threads[0] * tile.threads[1] <= limits.maxComputeInvocationsPerWorkgroup && packedTileBytes(tile) <= limits.maxComputeWorkgroupStorageSize,
+  );
+  const candidates = fitting.flatMap(({ tile, ...rated }) =>
+    splitCounts
+      .filter((splits) => splits === 1 || shape.depth / splits >= leastPart)
+      .map((splits) => ({ tile, splits, seconds: secondsOf(shape, tile, splits, rated) })),
+  );
+  const best = candidates.reduce<(typeof candidates)[number] | undefined>((a, b) => (a !== undefined && a.seconds <= b.seconds ? a : b), undefined);
+  const { tile, splits } = software || best === undefined ? { tile: shortTile, splits: 1 } : best;
   const parts = splits === 1 ? '' : ` in ${splits} parts of the depth`;
-  return { tile, splits, reason: `${rows} rows: 8-bit activations, tiles of ${packedTileSize(tile).join('x')}${parts}; ${count(tile) * splits} workgroups` };
+  const size = packedTileSize(tile).join('x');
+  return { tile, splits, reason: `${shape.rows} rows: 8-bit activations, tiles of ${size}${parts}; ${tileCount(shape, tile) * splits} workgroups` };
+}
+
+function tileCount({ rows, outputs }: PackedShape, tile: PackedTile): number {
+  const [x, w] = packedTileSize(tile);
+  return Math.ceil(rows / x) * Math.ceil(outputs / w);
+}
+
+function secondsOf(shape: PackedShape, tile: PackedTile, splits: number, rated: TileRate): number {
+  const tiles = tileCount(shape, tile);
+  const [x, w] = packedTileSize(tile);
+  return expectedSeconds({ flop: 2 * tiles * x * w * shape.depth, tiles, splits, results: shape.rows * shape.outputs }, rated);
 }
 
 /** Steps of `linear` by `choice`: x becomes 8-bit integers once for all its products, then every shard of the weight is multiplied. */

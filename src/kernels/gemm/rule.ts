@@ -4,7 +4,8 @@ import type { GpuCapabilities } from '../../core/capabilities.js';
 import type { GpuKernel } from '../../core/kernel.js';
 import { need } from '../../ops/definition.js';
 import type { LoweringNode, LoweringRule } from '../../ops/target.js';
-import { reduceSteps } from '../reduce.js';
+import { splitSumKernel } from '../matrix/split-sum.js';
+import { expectedSeconds, splitCounts, type TileRate } from '../occupancy.js';
 import { permutedAxes, stridedCopyKernel } from '../strided-copy.js';
 import { arg } from '../template.js';
 import type { GemmShape } from './shape.js';
@@ -16,49 +17,66 @@ export type GemmChoice = { readonly reason: string; readonly splits: number } & 
   | { readonly kind: 'tile'; readonly tile: GemmTile; readonly tiles: number }
 );
 
-/** Workgroups that keep a large GPU busy: about two for each of its multiprocessors, of large tiles one. */
-const busyGroups = 264;
+interface RatedTile extends TileRate {
+  readonly tile: Omit<GemmTile, 'padded'>;
+}
 
-/** 128x128, 64x64 and 32x32. */
-const tiles = [
-  { threads: [16, 16], quadrants: [2, 2], depth: 8, schedule: 'double', enough: 128 },
-  { threads: [8, 8], quadrants: [2, 2], depth: 8, schedule: 'double', enough: 200 },
-  { threads: [8, 8], quadrants: [1, 1], depth: 16, schedule: 'double', enough: 0 },
-] as const;
+/** 128x128, 64x64 and 32x32: a large tile reads less for each product, a small one wastes less on edges and makes more workgroups. */
+const ratedTiles: readonly RatedTile[] = [
+  { tile: { threads: [16, 16], quadrants: [2, 2], depth: 8, schedule: 'double' }, rate: 46e12, shares: [0.88] },
+  { tile: { threads: [8, 8], quadrants: [2, 2], depth: 8, schedule: 'double' }, rate: 40e12, shares: [0.42, 0.83, 0.9, 0.97] },
+  { tile: { threads: [8, 8], quadrants: [1, 1], depth: 16, schedule: 'double' }, rate: 27e12, shares: [0.37, 0.72, 0.82, 0.9, 0.95] },
+];
+
+/** For rasterisers on the CPU, which take seconds to compile the others. */
+const shortTile: GemmTile = { threads: [8, 8], quadrants: [1, 1], depth: 16, schedule: 'short', padded: false };
 
 /** Every tile that selection may choose. */
-export const gemmTiles: readonly GemmTile[] = [
-  ...tiles.flatMap(({ enough: _, ...tile }) => [
-    { ...tile, padded: true },
-    { ...tile, padded: false },
-  ]),
-  { threads: [8, 8], quadrants: [1, 1], depth: 16, schedule: 'short', padded: false },
-];
+export const gemmTiles: readonly GemmTile[] = [...ratedTiles.flatMap(({ tile }) => [true, false].map((padded) => ({ ...tile, padded }))), shortTile];
+
+/** Depth of a part from which a split is considered. */
+const leastPart = 128;
 
 /** Pure: equal arguments give equal kernels. The depth is split where the tiles are too few to keep a GPU busy. */
 export function selectGemm(shape: GemmShape, { limits, software }: GpuCapabilities): GemmChoice {
   const { m, n, k } = shape;
   if (Math.min(m, n) <= maxSkinny) {
-    const plan = selectSkinny(shape);
+    const plan = selectSkinny(shape, limits.maxComputeInvocationsPerWorkgroup);
     const parts = plan.splits > 1 ? `, the depth in ${plan.splits} parts` : '';
     return { kind: 'skinny', plan, splits: plan.splits, reason: `${Math.min(m, n)} ${m <= n ? 'rows' : 'columns'}: the other matrix is read once${parts}` };
   }
-  const count = (tile: GemmTile): number => Math.ceil(m / gemmTileSize(tile)[0]) * Math.ceil(n / gemmTileSize(tile)[1]);
   const fits = (tile: GemmTile): boolean =>
     tile.threads[0] * tile.threads[1] <= limits.maxComputeInvocationsPerWorkgroup && gemmTileBytes(tile) <= limits.maxComputeWorkgroupStorageSize;
-  const candidates = tiles.flatMap(({ enough, ...tile }) => {
-    const padded: GemmTile = { ...tile, padded: true };
-    const fitting = fits(padded) ? padded : { ...tile, padded: false };
-    return fits(fitting) && count(fitting) >= enough ? [fitting] : [];
+  const candidates = ratedTiles.flatMap(({ tile: own, ...rated }) => {
+    const tile = [true, false].map((padded): GemmTile => ({ ...own, padded })).find(fits);
+    return tile === undefined ? [] : splitsOf(shape, tile).map((splits) => ({ tile, splits, seconds: secondsOf(shape, tile, splits, rated) }));
   });
-  const least: GemmTile = { threads: [8, 8], quadrants: [1, 1], depth: 16, schedule: 'short', padded: false };
-  const tile = software ? least : (candidates[0] ?? least);
+  const best = candidates.reduce<(typeof candidates)[number] | undefined>((a, b) => (a !== undefined && a.seconds <= b.seconds ? a : b), undefined);
+  const { tile, splits: wanted } = software || best === undefined ? { tile: shortTile, splits: shortSplits(shape) } : best;
   const depthTiles = Math.ceil(k / tile.depth);
-  const wanted = Math.max(1, Math.min(Math.floor(busyGroups / count(tile)), Math.floor(k / 256)));
   const perSplit = Math.ceil(depthTiles / wanted);
   const splits = Math.ceil(depthTiles / perSplit);
   const why = splits > 1 ? `, the depth of ${k} in ${splits} parts` : '';
-  return { kind: 'tile', tile, tiles: perSplit, splits, reason: `tiles of ${gemmTileSize(tile).join('x')}, ${count(tile)} of them${why}` };
+  return { kind: 'tile', tile, tiles: perSplit, splits, reason: `tiles of ${gemmTileSize(tile).join('x')}, ${tileCount(shape, tile)} of them${why}` };
+}
+
+function tileCount({ m, n }: GemmShape, tile: GemmTile): number {
+  return Math.ceil(m / gemmTileSize(tile)[0]) * Math.ceil(n / gemmTileSize(tile)[1]);
+}
+
+function splitsOf({ k }: GemmShape, tile: GemmTile): readonly number[] {
+  return splitCounts.filter((splits) => splits === 1 || k / splits >= Math.max(leastPart, 2 * tile.depth));
+}
+
+/** A rasteriser has a few cores to keep busy. */
+function shortSplits(shape: GemmShape): number {
+  return Math.max(1, Math.min(Math.floor(16 / tileCount(shape, shortTile)), Math.floor(shape.k / 256)));
+}
+
+function secondsOf(shape: GemmShape, tile: GemmTile, splits: number, rated: TileRate): number {
+  const tiles = tileCount(shape, tile);
+  const [rows, columns] = gemmTileSize(tile);
+  return expectedSeconds({ flop: 2 * tiles * rows * columns * shape.k, tiles, splits, results: shape.m * shape.n }, rated);
 }
 
 /** The kernel of a choice; with several splits its output is [splits, M, N]. */
@@ -103,15 +121,7 @@ export function gemmRule(select: (shape: GemmShape) => GemmChoice): LoweringRule
     const y = split ? context.scratch({ dtype: 'f32', shape: [choice.splits, m, n] }) : node.output;
     const product = { label: split ? `${node.label} parts` : node.label, node: node.id, kernel, args: [arg(a, 'read'), arg(b, 'read'), arg(y, 'write')] };
     if (!split) return [product];
-    const sum = reduceSteps(
-      { ...node, label: `${node.label} sum` },
-      { fold: 'sum', scale: 1, source: 'tensor' },
-      [y],
-      [choice.splits, m * n],
-      [0],
-      node.output,
-      context,
-    );
-    return [product, ...sum];
+    const sum = splitSumKernel({ splits: choice.splits, rows: m, outputs: n, columns: n, start: 0, bias: false, residual: 'none' });
+    return [product, { label: `${node.label} sum`, node: node.id, kernel: sum, args: [arg(y, 'read'), arg(node.output, 'write')] }];
   };
 }

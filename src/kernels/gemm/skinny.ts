@@ -10,10 +10,10 @@ import { type GemmShape, range } from './shape.js';
 /** Lines of the small side up to which these kernels serve. */
 export const maxSkinny = 4;
 
-const threads = 256;
-
 /** How the work is dealt out. */
 export interface SkinnyPlan {
+  /** Threads of a workgroup. */
+  readonly threads: number;
   /** Threads next to each other in memory: of a line's depth (`depth`), or of neighbouring lines (`lines`). */
   readonly lanes: number;
   /** Loads that a thread has in flight. */
@@ -60,28 +60,34 @@ function sidesOf(shape: GemmShape): Sides {
 }
 
 /** Lines of a workgroup. */
-const groupLines = ({ depthFast, vector }: Sides, lanes: number): number => (depthFast ? threads / lanes : lanes * vector);
+const groupLines = ({ depthFast, vector }: Sides, { threads, lanes }: Pick<SkinnyPlan, 'threads' | 'lanes'>): number =>
+  depthFast ? threads / lanes : lanes * vector;
 
-/** Workgroups that keep the memory of a large GPU busy, and loads in flight of a thread. */
+/** Workgroups that keep the memory of a large GPU busy. */
 const busyGroups = 256;
 
 /**
- * One part where the lines alone are enough workgroups: adding up parts costs a dispatch more. Along the lines, workgroups are made narrow first (64 bytes of a row are read as fast as more).
+ * Along the depth a workgroup has one line where there are enough of them, and no part is added up. Along the lines, workgroups are made narrow first (64 bytes of a row are read as fast as
+ * more) and deep, and only then the depth is split: adding up parts costs a dispatch more.
  */
-export function selectSkinny(shape: GemmShape): SkinnyPlan {
+export function selectSkinny(shape: GemmShape, maxThreads: number): SkinnyPlan {
   const sides = sidesOf(shape);
-  const groups = (lanes: number): number => Math.ceil(sides.lines / groupLines(sides, lanes));
-  const unroll = sides.few > 2 ? 4 : 8;
-  const widths = sides.depthFast ? [32, 64, 128, 256] : [64, 32, 16, 8, 4];
-  const lanes = widths.find((width) => groups(width) >= busyGroups) ?? widths.at(-1) ?? 32;
-  const parts = Math.floor(shape.k / (sides.depthFast ? 4 * threads : 512));
-  return { lanes, unroll, splits: Math.max(1, Math.min(Math.ceil(busyGroups / groups(lanes)), parts)) };
+  const threads = sides.depthFast ? 256 : Math.min(512, maxThreads);
+  const groups = (lanes: number): number => Math.ceil(sides.lines / groupLines(sides, { threads, lanes }));
+  const widths = sides.depthFast ? [32, 64, 128, 256] : [32, 16, 8, 4];
+  const enough = sides.depthFast ? 1024 : busyGroups;
+  const lanes = widths.find((width) => groups(width) >= enough && (!sides.depthFast || shape.k <= 4 * sides.vector * width)) ?? widths.at(-1) ?? 32;
+  // Parts of at least two rounds of a workgroup.
+  const round = sides.depthFast ? lanes * sides.vector : threads / lanes;
+  const splits = Math.min(Math.ceil(busyGroups / groups(lanes)), Math.max(1, Math.floor(shape.k / (2 * round))), 64);
+  const rounds = Math.max(1, Math.floor(shape.k / (round * splits)));
+  return { threads, lanes, unroll: Math.min(8, rounds), splits };
 }
 
 /** Bindings: a, b, y; with several splits y is [splits, M, N], to be added up. */
 export function skinnyKernel(shape: GemmShape, plan: SkinnyPlan): GpuKernel {
   const sides = sidesOf(shape);
-  const groups = Math.ceil(sides.lines / groupLines(sides, plan.lanes)) * plan.splits;
+  const groups = Math.ceil(sides.lines / groupLines(sides, plan)) * plan.splits;
   const sum = sumType(sides);
   const element = (name: 'a' | 'b'): string => ((name === sides.large ? sides.vector === 4 : sides.smallVectors) ? 'vec4<f32>' : 'f32');
   return defineKernel({
@@ -89,14 +95,14 @@ export function skinnyKernel(shape: GemmShape, plan: SkinnyPlan): GpuKernel {
     params: { ...shape, ...plan },
     bindings: ['read', 'read', 'read_write'],
     workgroups: foldGrid(groups),
-    workgroupSize: threads,
-    workgroupBytes: threads * (sum === 'f32' ? 4 : 16),
+    workgroupSize: plan.threads,
+    workgroupBytes: plan.threads * (sum === 'f32' ? 4 : 16),
     wgsl: () => `${declareBindings([
       ['a', element('a'), 'read'],
       ['b', element('b'), 'read'],
       ['y', 'f32', 'read_write'],
-    ])}var<workgroup> parts: array<${sum}, ${threads}>;
-${mainHead(groups, threads)}${place(sides, plan)}${products(shape, sides, plan)}${addUp(shape, sides, plan)}}
+    ])}var<workgroup> parts: array<${sum}, ${plan.threads}>;
+${mainHead(groups, plan.threads)}${place(sides, plan)}${products(shape, sides, plan)}${addUp(shape, sides, plan)}}
 `,
   });
 }
@@ -104,9 +110,9 @@ ${mainHead(groups, threads)}${place(sides, plan)}${products(shape, sides, plan)}
 const sumType = ({ depthFast, vector }: Sides): 'f32' | 'vec4<f32>' => (depthFast || vector === 1 ? 'f32' : 'vec4<f32>');
 
 /** `line`: the (first) line of a thread, kept within the matrix; `lane` and `slice`: its place in its workgroup. */
-function place(sides: Sides, { lanes, splits }: SkinnyPlan): string {
+function place(sides: Sides, { threads, lanes, splits }: SkinnyPlan): string {
   const { lines, depthFast, vector } = sides;
-  const groups = Math.ceil(lines / groupLines(sides, lanes));
+  const groups = Math.ceil(lines / groupLines(sides, { threads, lanes }));
   const [split, group] = splits === 1 ? ['0u', 'group'] : [`group / ${groups}u`, `group % ${groups}u`];
   const own = depthFast ? `${group} * ${threads / lanes}u + local / ${lanes}u` : `(${group} * ${lanes}u + local % ${lanes}u) * ${vector}u`;
   return `  let split = ${split};
@@ -118,7 +124,7 @@ function place(sides: Sides, { lanes, splits }: SkinnyPlan): string {
 }
 
 /** A thread's products: units of its part of the depth (vectors along the depth, or rows) at paces of the team. */
-function products(shape: GemmShape, sides: Sides, { lanes, unroll, splits }: SkinnyPlan): string {
+function products(shape: GemmShape, sides: Sides, { threads, lanes, unroll, splits }: SkinnyPlan): string {
   const { depthFast, vector, few } = sides;
   const units = depthFast ? shape.k / vector : shape.k;
   const pace = depthFast ? lanes : threads / lanes;
@@ -127,10 +133,13 @@ function products(shape: GemmShape, sides: Sides, { lanes, unroll, splits }: Ski
   const first = `  let first = split * ${perSplit}u + ${depthFast ? 'lane' : 'slice'};\n`;
   const at = depthFast ? (d: string) => `read * ${shape.k / vector}u + ${d}` : (d: string) => `${d} * ${sides.lines / vector}u + read / ${vector}u`;
   const loads = range(unroll)
-    .map((u) => `    let d${u} = first + (i * ${unroll}u + ${u}u) * ${pace}u;\n    let w${u} = ${sides.large}[${at(`d${u}`)}];\n`)
+    .map(
+      (u) =>
+        `    let d${u} = first + (i * ${unroll}u + ${u}u) * ${pace}u;\n    let w${u} = ${sides.large}[${at(`d${u}`)}];\n${smallLoads(sides, `${u}`, `d${u}`)}`,
+    )
     .join('');
   const sums = range(unroll)
-    .map((u) => term(sides, `w${u}`, `d${u}`))
+    .map((u) => term(sides, `w${u}`, `${u}`))
     .join('');
   const loop = whole === 0 ? '' : `  for (var i = 0u; i < ${whole}u; i++) {\n${loads}${sums}  }\n`;
   const rest = Math.ceil((perSplit - whole * pace * unroll) / pace);
@@ -139,7 +148,7 @@ function products(shape: GemmShape, sides: Sides, { lanes, unroll, splits }: Ski
     let d = first + (${whole * unroll}u + i) * ${pace}u;
     if (d < ${end}) {
     let w = ${sides.large}[${at('d')}];
-${term(sides, 'w', 'd')}    }
+${smallLoads(sides, '', 'd')}${term(sides, 'w', '')}    }
   }
 `;
   const zero = sumType(sides) === 'f32' ? '0.0' : 'vec4<f32>(0.0)';
@@ -148,16 +157,25 @@ ${term(sides, 'w', 'd')}    }
     .join('')}${loop}${rest === 0 ? '' : tail}`;
 }
 
-/** Adds the products of one load `w`, of unit `d`, to every sum. */
-function term({ depthFast, vector, few, small, smallVectors, smallAt }: Sides, w: string, d: string): string {
+/** Loads what unit `d` of the large operand is multiplied with, of every line of the small one, as `x<id>_<line>`. */
+function smallLoads({ depthFast, vector, few, small, smallVectors, smallAt }: Sides, id: string, d: string): string {
+  const load = (s: number): string => {
+    if (!depthFast || vector === 1) return `${small}[${smallAt(s, d)}]`;
+    if (smallVectors) return `${small}[${vectorAt(smallAt(s, '#'), d)}]`;
+    return `vec4<f32>(${range(4)
+      .map((i) => `${small}[${smallAt(s, `(${d} * 4u + ${i}u)`)}]`)
+      .join(', ')})`;
+  };
   return range(few)
-    .map((s) => {
-      if (!depthFast) return `    sum${s} = fma(${w}, ${vector === 4 ? `vec4<f32>(${small}[${smallAt(s, d)}])` : `${small}[${smallAt(s, d)}]`}, sum${s});\n`;
-      if (vector === 1) return `    sum${s} = fma(${w}, ${small}[${smallAt(s, d)}], sum${s});\n`;
-      if (smallVectors) return `    sum${s} += dot(${w}, ${small}[${vectorAt(smallAt(s, '#'), d)}]);\n`;
-      const x = range(4).map((i) => `${small}[${smallAt(s, `(${d} * 4u + ${i}u)`)}]`);
-      return `    sum${s} += dot(${w}, vec4<f32>(${x.join(', ')}));\n`;
-    })
+    .map((s) => `    let x${id}_${s} = ${load(s)};\n`)
+    .join('');
+}
+
+/** Adds the products of one load `w` to every sum. */
+function term({ depthFast, vector, few }: Sides, w: string, id: string): string {
+  const product = (x: string): string => (vector === 1 ? `${w} * ${x}` : depthFast ? `dot(${w}, ${x})` : `${w} * vec4<f32>(${x})`);
+  return range(few)
+    .map((s) => `    sum${s} += ${product(`x${id}_${s}`)};\n`)
     .join('');
 }
 
@@ -168,7 +186,7 @@ function vectorAt(pattern: string, d: string): string {
 }
 
 /** Adds the sums of a team (`depth`) or of the slices of a line (`lines`) in workgroup memory; the first writes y. */
-function addUp(shape: GemmShape, sides: Sides, { lanes, splits }: SkinnyPlan): string {
+function addUp(shape: GemmShape, sides: Sides, { threads, lanes, splits }: SkinnyPlan): string {
   const { m, n, alpha } = shape;
   const { depthFast, vector, lines, few } = sides;
   const [count, step, index] = depthFast ? [lanes, 1, 'lane'] : [threads / lanes, lanes, 'slice'];
