@@ -52,6 +52,20 @@ describe('the tile of a product of 8-bit activations', () => {
     }
   });
 
+  it.each([
+    [2048, 4096, 4096, [64, 32], 1],
+    [512, 14_336, 4096, [64, 32], 1],
+    [2048, 1024, 4096, [64, 32], 1],
+    // Too few tiles for a large GPU: the depth makes up for them.
+    [64, 4096, 4096, [64, 32], 4],
+    [64, 1024, 4096, [16, 64], 4],
+    [9, 4096, 4096, [16, 64], 4],
+  ])('of %i x %i x %i keeps a GPU busy', (rows, outputs, depth, tile, splits) => {
+    const choice = chosen(shape({ rows, outputs, depth }), roomy);
+    expect([packedTileSize(choice.tile), choice.splits]).toEqual([tile, splits]);
+    expect(choice.reason).toContain(splits === 1 ? 'workgroups' : `in ${splits} parts`);
+  });
+
   it('is a small one that a rasteriser compiles, where it is forced there', () => {
     const choice = selectPacked(shape(), { ...dots, software: true }, 'int8');
     expect(typeof choice === 'object' && [packedTileSize(choice.tile), choice.splits]).toEqual([[16, 16], 1]);

@@ -42,10 +42,10 @@ interface RatedTile extends TileRate {
 
 /** Measured with weights of 4 bits. A large tile reads less for each product; a small one wastes less on edges and makes more workgroups. All fit the guaranteed workgroup memory. */
 const ratedTiles: readonly RatedTile[] = [
-  { tile: { threads: [16, 16], results: [8, 4], blocks: 2, ahead: true }, rate: 70e12, shares: [0.75] },
-  { tile: { threads: [8, 16], results: [8, 4], blocks: 2, ahead: false }, rate: 71e12, shares: [0.4, 0.7, 0.85, 0.94] },
-  { tile: { threads: [4, 16], results: [8, 4], blocks: 2, ahead: true }, rate: 64e12, shares: [0.2, 0.4, 0.6, 0.75, 0.85, 0.9] },
-  { tile: { threads: [4, 16], results: [4, 4], blocks: 2, ahead: true }, rate: 60e12, shares: [0.2, 0.4, 0.6, 0.75, 0.85, 0.9] },
+  { tile: { threads: [8, 16], results: [8, 4], blocks: 2, ahead: false }, rate: 71e12, shares: [0.6, 0.85, 0.9, 0.95] },
+  { tile: { threads: [8, 8], results: [8, 4], blocks: 2, ahead: false }, rate: 74e12, shares: [0.38, 0.69, 0.8, 0.87, 0.93] },
+  { tile: { threads: [4, 16], results: [8, 4], blocks: 2, ahead: false }, rate: 71e12, shares: [0.38, 0.67, 0.78, 0.85, 0.92] },
+  { tile: { threads: [4, 16], results: [4, 4], blocks: 2, ahead: true }, rate: 60e12, shares: [0.33, 0.64, 0.78, 0.9] },
 ];
 /** For rasterisers on the CPU, which take seconds to compile the others. */
 const shortTile: PackedTile = { threads: [8, 8], results: [2, 2], blocks: 1, ahead: false };
@@ -54,7 +54,7 @@ const shortTile: PackedTile = { threads: [8, 8], results: [2, 2], blocks: 1, ahe
 export const packedTiles: readonly PackedTile[] = [...ratedTiles.map(({ tile }) => tile), shortTile];
 
 /** Columns of a part from which a split is considered. */
-const leastPart = 512;
+const leastPart = 1024;
 
 /** A reason against 8-bit activations for many rows, or undefined. */
 export function refusePacked({ rows, depth, dtype }: PackedShape, capabilities: GpuCapabilities, activations: ActivationChoice): string | undefined {

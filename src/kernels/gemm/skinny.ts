@@ -67,19 +67,21 @@ const groupLines = ({ depthFast, vector }: Sides, { threads, lanes }: Pick<Skinn
 const busyGroups = 256;
 
 /**
- * Along the depth a workgroup has one line where there are enough of them, and no part is added up. Along the lines, workgroups are made narrow first (64 bytes of a row are read as fast as
- * more) and deep, and only then the depth is split: adding up parts costs a dispatch more.
+ * Along the depth a workgroup has one line where there are enough of them, and no part is added up. Along the lines, workgroups for one vector are made narrow first (64 bytes of a row are read
+ * as fast as more) and deep, and only then the depth is split: adding up parts costs a dispatch more. Several vectors keep wide workgroups and split the depth.
  */
 export function selectSkinny(shape: GemmShape, maxThreads: number): SkinnyPlan {
   const sides = sidesOf(shape);
-  const threads = sides.depthFast ? 256 : Math.min(512, maxThreads);
+  const narrow = !sides.depthFast && sides.few === 1;
+  const threads = narrow ? Math.min(512, maxThreads) : 256;
   const groups = (lanes: number): number => Math.ceil(sides.lines / groupLines(sides, { threads, lanes }));
-  const widths = sides.depthFast ? [32, 64, 128, 256] : [32, 16, 8, 4];
-  const enough = sides.depthFast ? 1024 : busyGroups;
+  const widths = sides.depthFast ? [32, 64, 128, 256] : narrow ? [32, 16, 8, 4] : [32];
+  const enough = sides.depthFast ? 4 * busyGroups : busyGroups;
   const lanes = widths.find((width) => groups(width) >= enough && (!sides.depthFast || shape.k <= 4 * sides.vector * width)) ?? widths.at(-1) ?? 32;
   // Parts of at least two rounds of a workgroup.
   const round = sides.depthFast ? lanes * sides.vector : threads / lanes;
-  const splits = Math.min(Math.ceil(busyGroups / groups(lanes)), Math.max(1, Math.floor(shape.k / (2 * round))), 64);
+  const wanted = (sides.few === 1 ? 1 : 2) * busyGroups;
+  const splits = Math.min(Math.ceil(wanted / groups(lanes)), Math.max(1, Math.floor(shape.k / (2 * round))), 64);
   const rounds = Math.max(1, Math.floor(shape.k / (round * splits)));
   return { threads, lanes, unroll: Math.min(8, rounds), splits };
 }
