@@ -6,6 +6,7 @@
  */
 
 import { readFile } from 'node:fs/promises';
+import { dtypes } from '../../src/core/dtype.js';
 import { loadModel } from '../../src/engine/load.js';
 import { openGguf } from '../../src/formats/gguf/index.js';
 import { GpuDevice } from '../../src/gpu/device.js';
@@ -59,7 +60,8 @@ export async function run(args: readonly string[]): Promise<void> {
     console.error(`${file}: ${texts.length} passages of ${tokens} tokens, f64 references`);
     const wanted = texts.map((ids): Passage => ({ ids, wanted: rowsOf(referenceLogits(model, ids), model.config.vocabulary).map(logSoftmax) }));
     const accuracies: Accuracy[] = [];
-    for (const path of (await paths()).filter(({ name }) => name.includes(only))) {
+    const wholeBlocks = model.config.headWidth % dtypes.q8_planes.block === 0;
+    for (const path of (await paths()).filter(({ name, cacheType }) => name.includes(only) && (cacheType !== 'q8_0' || wholeBlocks))) {
       accuracies.push(await measure(path, model, wanted));
       console.error(line(accuracies.at(-1)));
     }
@@ -74,6 +76,7 @@ async function paths(): Promise<readonly Path[]> {
   const found: Path[] = [
     { name: 'CPU, prompt', backend: cpu, steps: 'prompt', cacheType: 'f32' },
     { name: 'CPU, token by token', backend: cpu, steps: 'token', cacheType: 'f32' },
+    { name: 'CPU, prompt, q8_0 cache', backend: cpu, steps: 'prompt', cacheType: 'q8_0' },
   ];
   if (!(await GpuDevice.isAvailable())) {
     console.error('there is no WebGPU adapter: the CPU alone is measured');
@@ -92,6 +95,7 @@ async function paths(): Promise<readonly Path[]> {
   else console.error('no f16 matrices: the device has none that the kernels use');
   found.push({ name: 'WebGPU f32, token by token, f32 cache', backend: plain, steps: 'token', cacheType: 'f32' });
   found.push({ name: 'WebGPU f32, token by token, f16 cache', backend: plain, steps: 'token', cacheType: 'f16' });
+  found.push({ name: 'WebGPU f32, token by token, q8_0 cache', backend: plain, steps: 'token', cacheType: 'q8_0' });
   const unable = packsActivations(gpu.capabilities);
   if (unable === undefined) found.push({ name: 'WebGPU 8-bit activations, token by token, f16 cache', backend: rounded, steps: 'token', cacheType: 'f16' });
   else console.error(`no 8-bit activations: ${unable}`);

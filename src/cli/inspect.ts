@@ -2,16 +2,18 @@ import type { Command } from 'commander';
 import { baseCapabilities } from '../core/capabilities.js';
 import { defaultChunk, defaultContext } from '../engine/load.js';
 import { type GgufFile, openGguf } from '../formats/gguf/index.js';
+import type { CacheType } from '../model/decoder-graph.js';
 import type { ModelDescription } from '../model/describe.js';
 import type { Hyperparameters } from '../model/hyperparameters.js';
 import { bytesByType, inspectHyperparameters, type MemoryNeeded, memoryNeeded, runnable, type TypeUse } from '../model/inspect.js';
 import { checkVocabulary, type VocabularySummary } from '../text/index.js';
 import { formatBytes, formatCount, formatTable, plural } from './format.js';
-import { wholeNumber } from './options.js';
+import { addCacheOption, wholeNumber } from './options.js';
 import { type Session, warn } from './session.js';
 
 interface InspectOptions {
   readonly context?: number;
+  readonly kv?: CacheType;
   readonly json?: true;
 }
 
@@ -30,6 +32,8 @@ interface Inspection {
 
 interface Memory {
   readonly context: number;
+  /** Types of the KV cache. */
+  readonly kv: { readonly webgpu: CacheType; readonly cpu: CacheType };
   readonly webgpu: MemoryNeeded;
   readonly cpu: MemoryNeeded;
 }
@@ -41,29 +45,29 @@ const examples = `Examples:
 `;
 
 export function addInspect(program: Command, session: Session): void {
-  program
+  const command = program
     .command('inspect')
     .summary('show what a model file holds and needs')
     .description('Checks a GGUF file (container, vocabulary, hyperparameters) and shows what it holds and how much memory it needs. Weights are not read.')
     .argument('<file>', 'a GGUF file, its URL, or the first file of a split model')
     .option('--context <n>', 'positions of the context (default: what the model was trained for, at most 4096)', wholeNumber(1))
     .option('--json', 'one JSON object; what the file does not say is null')
-    .addHelpText('before', examples)
-    .action((source: string, options: InspectOptions) => inspect(session, source, options));
+    .addHelpText('before', examples);
+  addCacheOption(command).action((source: string, options: InspectOptions) => inspect(session, source, options));
 }
 
 async function inspect(session: Session, source: string, options: InspectOptions): Promise<void> {
   const file = await openGguf(source, { signal: session.signal });
   try {
     for (const message of file.warnings) warn(session, message);
-    const found = inspectFile(file, options.context);
+    const found = inspectFile(file, options);
     await session.terminal.write(options.json ? `${JSON.stringify(jsonInspection(found, file.warnings))}\n` : textInspection(found));
   } finally {
     await file.close();
   }
 }
 
-function inspectFile(file: GgufFile, context: number | undefined): Inspection {
+function inspectFile(file: GgufFile, options: InspectOptions): Inspection {
   const vocabulary = checkVocabulary(file);
   const hyperparameters = inspectHyperparameters(file);
   const described = runnable(file);
@@ -76,17 +80,19 @@ function inspectFile(file: GgufFile, context: number | undefined): Inspection {
     vocabulary,
     tensors: [...file.tensors.values()].map(({ name, dtype, shape, byteLength }) => ({ name, type: dtype, shape, bytes: byteLength })),
     types: bytesByType(file.tensors.values()),
-    memory: 'model' in described ? memoryOf(described.model, context) : described,
+    memory: 'model' in described ? memoryOf(described.model, options) : described,
   };
 }
 
-function memoryOf(model: ModelDescription, wanted: number | undefined): Memory {
+function memoryOf(model: ModelDescription, { context: wanted, kv }: InspectOptions): Memory {
   const context = wanted ?? Math.min(model.config.trainedContext, defaultContext);
   const options = { contextLength: context, prefillChunk: Math.min(defaultChunk, context) };
+  const types = { webgpu: kv ?? 'f16', cpu: kv ?? 'f32' } as const;
   return {
     context,
-    webgpu: memoryNeeded(model, { ...options, cacheType: 'f16' }, baseCapabilities),
-    cpu: memoryNeeded(model, { ...options, cacheType: 'f32' }, 'cpu'),
+    kv: types,
+    webgpu: memoryNeeded(model, { ...options, cacheType: types.webgpu }, baseCapabilities),
+    cpu: memoryNeeded(model, { ...options, cacheType: types.cpu }, 'cpu'),
   };
 }
 
@@ -142,13 +148,13 @@ function vocabularyText(vocabulary: VocabularySummary | undefined): string {
 
 function memoryText(memory: Inspection['memory']): string {
   if ('reason' in memory) return `  unknown: ${memory.reason}\n`;
-  const { context, webgpu, cpu } = memory;
+  const { context, kv, webgpu, cpu } = memory;
   const row = (label: string, part: keyof MemoryNeeded): string[] => [label, formatBytes(webgpu[part]), formatBytes(cpu[part])];
   return formatTable(
     [
       [`at a context of ${context}`, 'WebGPU', 'CPU'],
       row('weights', 'weights'),
-      row('KV cache (f32)', 'kv'),
+      row(`KV cache (${kv.webgpu === kv.cpu ? kv.cpu : `${kv.webgpu}, ${kv.cpu}`})`, 'kv'),
       row('activations', 'arena'),
       row('tables and state', 'other'),
       row('in all', 'total'),

@@ -2,12 +2,14 @@
 
 import { type LoadOptions, loadModel } from '../engine/load.js';
 import type { Model } from '../engine/model.js';
+import type { CacheType } from '../model/decoder-graph.js';
 import { formatBytes, formatLabelled, formatSeconds } from './format.js';
 import { backendOptions, type DeviceOptions } from './options.js';
 import { type Session, warn } from './session.js';
 
 export interface LoadSettings extends DeviceOptions {
   readonly context?: number;
+  readonly kv?: CacheType;
 }
 
 /** Loads and says where the model runs, and why. */
@@ -16,6 +18,7 @@ export async function loadForCommand(session: Session, source: string, settings:
   const options: LoadOptions = {
     ...backendOptions(settings),
     ...(settings.context === undefined ? {} : { contextLength: settings.context }),
+    ...(settings.kv === undefined ? {} : { cacheType: settings.kv }),
     signal: session.signal,
     onWarning: (message) => {
       bar.clear();

@@ -2,6 +2,7 @@
 
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { ArgumentError } from '../core/errors.js';
+import type { CacheType } from '../model/decoder-graph.js';
 import type { BackendOptions, DeviceChoice } from '../runtime/select.js';
 
 export interface DeviceOptions {
@@ -26,6 +27,12 @@ export function backendOptions({ device, adapter, checked }: DeviceOptions): Bac
 
 function parseAdapter(text: string): number | string {
   return /^\d+$/.test(text) ? Number(text) : text;
+}
+
+/** `--kv`: the type of the KV cache. */
+export function addCacheOption(command: Command): Command {
+  const help = 'type of the KV cache (default: f16 where the GPU computes with it, else f32)';
+  return command.addOption(new Option('--kv <type>', help).choices(['f16', 'f32', 'q8_0'] satisfies CacheType[]));
 }
 
 /** A whole number from `min` on. */

@@ -4,7 +4,7 @@ import type { GenerateOptions, Model } from '../engine/model.js';
 import { resolveSampling } from '../engine/sampler.js';
 import { formatLabelled, plural } from './format.js';
 import { type LoadSettings, loadForCommand } from './load.js';
-import { addDeviceOptions, collect, realNumber, wholeNumber } from './options.js';
+import { addCacheOption, addDeviceOptions, collect, realNumber, wholeNumber } from './options.js';
 import { exitStatus, readInput, type Session } from './session.js';
 
 interface RunOptions extends LoadSettings {
@@ -43,7 +43,7 @@ export function addRun(program: Command, session: Session): void {
     .option('--context <n>', 'positions of the context (default: what the model was trained for, at most 4096)', wholeNumber(1))
     .option('--json', 'one JSON object at the end, instead of the text')
     .addHelpText('before', examples);
-  addDeviceOptions(command).action((source: string, options: RunOptions) => run(session, source, options));
+  addDeviceOptions(addCacheOption(command)).action((source: string, options: RunOptions) => run(session, source, options));
 }
 
 async function run(session: Session, source: string, options: RunOptions): Promise<void> {

@@ -48,6 +48,8 @@ const table = {
   nvfp4: { ggml: 40, block: 64, bytes: 36 },
   u32: { block: 1, bytes: 4 },
   u8: { block: 1, bytes: 1 },
+  /** The values of q8_0 in two planes, all bytes first and then all scales: KV caches. */
+  q8_planes: { block: 32, bytes: 34 },
 } as const satisfies Record<string, DTypeRow>;
 
 export type DType = keyof typeof table;

@@ -1,6 +1,7 @@
 import { PlanError } from '../core/errors.js';
 import type { Access, Step } from '../core/step.js';
 import type { ComputeOp } from '../ops/params.js';
+import { stateWord } from '../ops/state.js';
 import type { LoweringNode, TensorRef } from '../ops/target.js';
 import type { CpuKernel } from './kernel.js';
 
@@ -21,4 +22,9 @@ export function axisOf(ref: TensorRef, axis: number): number {
   const size = ref.type.shape.at(axis);
   if (size === undefined) throw new PlanError(`value ${ref.id} has no axis ${axis}`);
   return size;
+}
+
+/** Live rows of this run, of `rows` rows at most. */
+export function liveRows(state: Uint32Array, rows: number): number {
+  return Math.min(state[stateWord.rows] ?? 0, rows);
 }

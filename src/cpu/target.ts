@@ -6,7 +6,8 @@ import { blockFormats, groupBytes, groupRows, isPackedType, type PackedType } fr
 import type { CpuKernel } from './kernel.js';
 import { cpuAlignment, cpuMaxBytes } from './memory.js';
 import { packRows } from './pack.js';
-import { advance, attention, cacheWrite, lastRow, rope } from './rules/attention.js';
+import { advance, attention, lastRow, rope } from './rules/attention.js';
+import { cacheWrite } from './rules/cache.js';
 import { decodeRules } from './rules/decode.js';
 import { binary, swiglu, unary } from './rules/elementwise.js';
 import { gatherRows, linear } from './rules/linear.js';

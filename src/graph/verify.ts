@@ -43,13 +43,13 @@ function verifyInputs(graph: Graph, node: GraphNode): void {
   }
 }
 
-/** Sizes are whole numbers from 1: no kernel runs over nothing. Block types are for weights, whose rows are whole blocks. */
+/** Sizes are whole numbers from 1: no kernel runs over nothing. Block types are for weights and, in planes, for states; their rows are whole blocks. */
 function verifyType({ op, type, name, id }: GraphNode): void {
   const { dtype, shape } = type;
   if (!shape.every((size) => Number.isSafeInteger(size) && size >= 1) || !Number.isSafeInteger(elementCount(shape)))
     throw new GraphError(`${name}: sizes must be whole numbers from 1, got ${formatType(type)}`, id);
   if (!isQuantized(dtype)) return;
-  if (op !== 'param') throw new GraphError(`${name}: only a param can be of the block type ${dtype}, this is ${formatType(type)}`, id);
+  if (op !== 'param' && dtype !== 'q8_planes') throw new GraphError(`${name}: only a param can be of the block type ${dtype}, this is ${formatType(type)}`, id);
   const { block } = dtypes[dtype];
   if ((shape.at(-1) ?? 1) % block !== 0) throw new GraphError(`${name}: rows of ${formatType(type)} are not whole blocks of ${block}`, id);
 }

@@ -9,8 +9,7 @@ import type { GpuKernel, KernelFeature } from '../core/kernel.js';
 import { stateWord } from '../ops/state.js';
 import {
   type AttentionProblem,
-  type CacheChunks,
-  cacheChunks,
+  attentionReads,
   cappedFunction,
   cappedText,
   dotText,
@@ -22,6 +21,7 @@ import {
   sinksBinding,
   sinkText,
 } from './attention-text.js';
+import { type CacheReader, cacheFunctions, cacheReader } from './cache-reader.js';
 import { declareBindings, defineKernel, foldGrid, mainHead, repeat, type SubgroupRange, vectorType, workgroupReduction } from './template.js';
 
 export interface DecodeShape {
@@ -43,8 +43,8 @@ export interface DecodeShape {
 interface Layout {
   readonly problem: AttentionProblem;
   readonly shape: DecodeShape;
-  readonly keyChunks: CacheChunks;
-  readonly valueChunks: CacheChunks;
+  readonly keyChunks: CacheReader;
+  readonly valueChunks: CacheReader;
   /** Width of the f32 vectors, the same for query, keys and values. */
   readonly vector: 1 | 2 | 4;
   /** Vectors of a head. */
@@ -71,7 +71,7 @@ interface Layout {
 
 function layoutOf(problem: AttentionProblem, shape: DecodeShape): Layout {
   const { width } = problem;
-  const [keyChunks, valueChunks] = [cacheChunks(problem.keys, width), cacheChunks(problem.values, width)];
+  const [keyChunks, valueChunks] = [cacheReader(problem, 'keys', 16), cacheReader(problem, 'values', 8)];
   const vector = width % 4 === 0 ? 4 : width % 2 === 0 ? 2 : 1;
   const headVectors = width / vector;
   const [keyRow, valueRow] = [width / keyChunks.elements, width / valueChunks.elements];
@@ -122,7 +122,7 @@ export function attentionDecodeKernel(problem: AttentionProblem, shape: DecodeSh
     family: 'attention_decode',
     params: { ...problemParams(problem), ...shape },
     bindings: [
-      ...Array.from({ length: shape.direct && problem.sinks === true ? 5 : 4 }, () => 'read' as const),
+      ...Array.from({ length: attentionReads({ ...problem, sinks: shape.direct && problem.sinks === true }) }, () => 'read' as const),
       ...(shape.direct ? (['read_write'] as const) : (['read_write', 'read_write'] as const)),
     ],
     workgroups: foldGrid(count),
@@ -133,8 +133,8 @@ export function attentionDecodeKernel(problem: AttentionProblem, shape: DecodeSh
       const type = vectorType(layout.vector);
       const bindings = declareBindings([
         ['query', type, 'read'],
-        ['keys', layout.keyChunks.storage, 'read'],
-        ['values', layout.valueChunks.storage, 'read'],
+        ...layout.keyChunks.bindings,
+        ...layout.valueChunks.bindings,
         ['state', 'u32', 'read'],
         ...(shape.direct ? sinksBinding(problem) : []),
         ...(shape.direct ? [['y', type, 'read_write'] as const] : [['partials', type, 'read_write'] as const, ['stats', 'vec2<f32>', 'read_write'] as const]),
@@ -144,7 +144,7 @@ export function attentionDecodeKernel(problem: AttentionProblem, shape: DecodeSh
 var<workgroup> scores: array<f32, ${groupHeads * shape.split}>;
 var<workgroup> tops: array<f32, ${groupHeads * layout.team}>;
 var<workgroup> sums: array<f32, ${groupHeads * layout.team}>;
-${cappedFunction(problem, 'f32')}${mainHead(count, shape.threads)}  let slice = group % ${shape.slices}u;
+${cappedFunction(problem, 'f32')}${cacheFunctions(problem)}${layout.keyChunks.functions}${layout.valueChunks.functions}${mainHead(count, shape.threads)}  let slice = group % ${shape.slices}u;
   let part = (group / ${shape.slices}u) % ${parts}u;
   let split = group / ${parts * shape.slices}u;
   let length = min(state[${stateWord.position}] + 1u, ${problem.capacity}u);
@@ -191,7 +191,11 @@ function scoresText({ problem, shape, keyChunks, vector, headVectors, keyRow }: 
   const batch = divisorUpTo(perLane, Math.max(1, Math.floor(8 / positions)));
   const batches = perLane / batch;
   const each = (make: (u: number, h: number) => string): string => repeat(positions, (u) => repeat(groupHeads, (h) => make(u, h), ''), '');
-  const loads = repeat(positions, (u) => repeat(batch, (j) => `    let k${u}_${j} = keys[row${u} + (chunk + ${j}u) * ${lanes}u + sub];\n`, ''), '');
+  const loads = repeat(
+    positions,
+    (u) => repeat(batch, (j) => `    let k${u}_${j} = ${keyChunks.load(`row${u} + (chunk + ${j}u) * ${lanes}u + sub`)};\n`, ''),
+    '',
+  );
   const products = repeat(
     batch,
     (j) =>
@@ -264,8 +268,8 @@ function valueBatches({ shape, valueRows }: Layout): { readonly batch: number; r
   return { batch, batches: Math.ceil(rows / batch) };
 }
 
-const valueLoad = ({ valueRow, valueRows }: Layout, target: string, first: string, i: number): string =>
-  `${target}${i} = values[(base + min(${first} + ${i * valueRows}u + valueSlot, count - 1u)) * ${valueRow}u + column];\n`;
+const valueLoad = ({ valueChunks, valueRow, valueRows }: Layout, target: string, first: string, i: number): string =>
+  `${target}${i} = ${valueChunks.load(`(base + min(${first} + ${i * valueRows}u + valueSlot, count - 1u)) * ${valueRow}u + column`)};\n`;
 
 /** The first values do not depend on the scores: they are on their way while those are made. */
 function firstValues(layout: Layout): string {

@@ -13,8 +13,8 @@ import { stateWord } from '../ops/state.js';
 import { grid, type MatrixAttentionLayout, type MatrixAttentionShape, matrixAttentionBytes, matrixAttentionLayout } from './attention-matrix-layout.js';
 import { finishText, rescaleText } from './attention-matrix-output.js';
 import { exponentials, firstReference, largestSum, readScores, rowMaximum, tileSum, windowText, writeWeights } from './attention-matrix-softmax.js';
-import { type AttentionProblem, cappedFunction, problemParams, sinksBinding } from './attention-text.js';
-import type { CacheType } from './cache.js';
+import { type AttentionProblem, attentionReads, cappedFunction, problemParams, sinksBinding } from './attention-text.js';
+import { cacheFunctions, cacheReader } from './cache-reader.js';
 import { matrixSize, matrixTypes } from './matrix/gemm.js';
 import { hasMatrices } from './matrix/linear.js';
 import { declareBindings, defineKernel, foldGrid, mainHead, repeat } from './template.js';
@@ -50,15 +50,15 @@ export function attentionMatrixKernel(problem: AttentionProblem, shape: MatrixAt
   return defineKernel({
     family: 'attention_matrix',
     params: { ...problemParams(problem), ...shape },
-    bindings: [...Array.from({ length: problem.sinks === true ? 5 : 4 }, () => 'read' as const), 'read_write'],
+    bindings: [...Array.from({ length: attentionReads(problem) }, () => 'read' as const), 'read_write'],
     workgroups: foldGrid(count),
     workgroupSize: layout.threads,
     workgroupBytes: matrixAttentionBytes(problem, shape),
     features: ['shader-f16', 'subgroups', 'chromium-experimental-subgroup-matrix'],
     wgsl: () => `${matrixTypes}${declareBindings([
       ['query', 'vec4<f32>', 'read'],
-      ['keys', problem.keys === 'f16' ? 'vec4<u32>' : 'vec4<f32>', 'read'],
-      ['values', problem.values === 'f16' ? 'vec4<u32>' : 'vec4<f32>', 'read'],
+      ...cacheReader(problem, 'keys', 8).bindings,
+      ...cacheReader(problem, 'values', 8).bindings,
       ['state', 'u32', 'read'],
       ...sinksBinding(problem),
       ['y', 'vec4<f32>', 'read_write'],
@@ -69,15 +69,18 @@ fn pack8(a: vec4<f32>, b: vec4<f32>) -> vec4<u32> {
   return vec4<u32>(bitcast<vec2<u32>>(vec4<f16>(a)), bitcast<vec2<u32>>(vec4<f16>(b)));
 }
 ${cappedFunction(problem, 'vec4<f32>')}fn limited(v: vec4<f32>) -> vec4<f32> { return clamp(v, vec4<f32>(-65504.0), vec4<f32>(65504.0)); }
-${pieceLoad('keys', problem.keys)}${pieceLoad('values', problem.values)}${mainHead(count, layout.threads, '@builtin(subgroup_id) subgroup: u32')}${headText(problem, shape, layout, tiles)}${windowText(problem)}${queryText(problem, shape, layout)}${walkText(problem, shape, layout)}${finishText(problem, shape, layout)}}
+${cacheFunctions(problem)}${pieceLoad(problem, 'keys')}${pieceLoad(problem, 'values')}${mainHead(count, layout.threads, '@builtin(subgroup_id) subgroup: u32')}${headText(problem, shape, layout, tiles)}${windowText(problem)}${queryText(problem, shape, layout)}${walkText(problem, shape, layout)}${finishText(problem, shape, layout)}}
 `,
   });
 }
 
-/** `fn loadNAME(at)`: 8 elements of a cache as f16, `at` counted in pieces of 8. */
-function pieceLoad(name: string, type: CacheType): string {
-  const body = type === 'f16' ? `${name}[at]` : `pack8(limited(${name}[at * 2u]), limited(${name}[at * 2u + 1u]))`;
-  return `fn load_${name}(at: u32) -> vec4<u32> { return ${body}; }\n`;
+/** `fn load_NAME(at)`: 8 elements of a cache as f16, `at` counted in pieces of 8. */
+function pieceLoad(problem: AttentionProblem, name: 'keys' | 'values'): string {
+  const { functions, load, elements, parts } = cacheReader(problem, name, 8);
+  const vectors = elements === 8 ? parts.map((part) => part('chunk')) : [0, 1].map((i) => load(`at * 2u + ${i}u`));
+  const packed = `return pack8(${vectors.map((vector) => `limited(${vector})`).join(', ')});`;
+  const body = problem[name] === 'f16' ? `return ${load('at')};` : elements === 8 ? `let chunk = ${load('at')}; ${packed}` : packed;
+  return `${functions}fn load_${name}(at: u32) -> vec4<u32> { ${body} }\n`;
 }
 
 /** Where this workgroup, subgroup and thread stand. */

@@ -9,7 +9,7 @@ import { roundUp } from '../core/tensor.js';
 import { stateWord } from '../ops/state.js';
 import {
   type AttentionProblem,
-  cacheChunks,
+  attentionReads,
   cappedFunction,
   cappedText,
   firstSeenText,
@@ -19,7 +19,7 @@ import {
   sinksBinding,
   sinkText,
 } from './attention-text.js';
-import type { CacheType } from './cache.js';
+import { type CacheReader, cacheFunctions, cacheReader } from './cache-reader.js';
 import { declareBindings, defineKernel, foldGrid, mainHead, repeat, vectorType, vectorWidth } from './template.js';
 
 export interface PrefillShape {
@@ -82,6 +82,7 @@ export function prefillBytes(problem: AttentionProblem, shape: PrefillShape): nu
 
 export function attentionPrefillKernel(problem: AttentionProblem, shape: PrefillShape): GpuKernel {
   const layout = layoutOf(problem, shape);
+  const [keys, values] = [cacheReader(problem, 'keys', 4), cacheReader(problem, 'values', 4)];
   const { tileRows, tileKeys } = shape;
   const ratio = problem.heads / problem.kvHeads;
   const tiles = Math.ceil((problem.rows * ratio) / tileRows);
@@ -89,7 +90,7 @@ export function attentionPrefillKernel(problem: AttentionProblem, shape: Prefill
   return defineKernel({
     family: 'attention_prefill',
     params: { ...problemParams(problem), ...shape },
-    bindings: [...Array.from({ length: problem.sinks === true ? 5 : 4 }, () => 'read' as const), 'read_write'],
+    bindings: [...Array.from({ length: attentionReads(problem) }, () => 'read' as const), 'read_write'],
     workgroups: foldGrid(count),
     workgroupSize: layout.threads,
     workgroupBytes: prefillBytes(problem, shape),
@@ -101,14 +102,14 @@ export function attentionPrefillKernel(problem: AttentionProblem, shape: Prefill
         : `var<workgroup> lanes: array<f32, ${tileRows * (layout.across + 1)}>;\nvar<workgroup> rowResult: array<f32, ${tileRows}>;\n`;
       return `${declareBindings([
         ['query', vectorType(vectorWidth(problem.width)), 'read'],
-        ['keys', cacheChunks(problem.keys, problem.width, 4).storage, 'read'],
-        ['values', cacheChunks(problem.values, problem.width, 4).storage, 'read'],
+        ...keys.bindings,
+        ...values.bindings,
         ['state', 'u32', 'read'],
         ...sinksBinding(problem),
         ['y', vectorType(vectorWidth(problem.width)), 'read_write'],
       ])}var<workgroup> staged: array<vec4<f32>, ${layout.room}>;
 var<workgroup> weights: array<vec4<f32>, ${tileKeys * (layout.down + 1)}>;
-${reductions}${cappedFunction(problem, 'f32')}${rowLoad('query', 'f32', problem.width, sliced)}${rowLoad('keys', problem.keys, problem.width, sliced)}${rowLoad('values', problem.values, problem.width, layout.columns)}${mainHead(count, layout.threads)}  // The tiles with the most keys come first, so that no long one is left for the end.
+${reductions}${cappedFunction(problem, 'f32')}${cacheFunctions(problem)}${keys.functions}${values.functions}${rowLoad('query', queryReader(problem), problem.width, sliced)}${rowLoad('keys', keys, problem.width, sliced)}${rowLoad('values', values, problem.width, layout.columns)}${mainHead(count, layout.threads)}  // The tiles with the most keys come first, so that no long one is left for the end.
   let kvHead = group % ${problem.kvHeads}u;
   let first = (${tiles - 1}u - group / ${problem.kvHeads}u) * ${tileRows}u;
   let position = state[${stateWord.position}];
@@ -157,19 +158,23 @@ function firstTileText(problem: AttentionProblem, tileKeys: number): string {
   return `(${firstSeenText(problem, `min(position + first / ${ratio}u + 1u, length)`)}) / ${tileKeys}u`;
 }
 
+/** The query is read as an f32 cache would be. */
+function queryReader({ width }: AttentionProblem): Pick<CacheReader, 'elements' | 'parts' | 'load'> {
+  return { elements: vectorWidth(width), parts: [(chunk) => chunk], load: (at) => `query[${at}]` };
+}
+
 /** `fn load_NAME(row, column)`: the vec4 `column` (below `loaded`) of a row of `width` elements, zeros past its end. */
-function rowLoad(name: string, type: CacheType, width: number, loaded: number): string {
-  const chunks = cacheChunks(type, width, 4);
+function rowLoad(name: string, chunks: Pick<CacheReader, 'elements' | 'parts' | 'load'>, width: number, loaded: number): string {
   const perRow = width / chunks.elements;
   const unpack = (chunk: string): string => chunks.parts[0]?.(chunk) ?? chunk;
   if (chunks.elements === 4) {
     const guard = loaded <= perRow ? '' : `  if (column >= ${perRow}u) { return vec4<f32>(0.0); }\n`;
-    return `fn load_${name}(row: u32, column: u32) -> vec4<f32> {\n${guard}  return ${unpack(`${name}[row * ${perRow}u + column]`)};\n}\n`;
+    return `fn load_${name}(row: u32, column: u32) -> vec4<f32> {\n${guard}  return ${unpack(chunks.load(`row * ${perRow}u + column`))};\n}\n`;
   }
   const pieces = 4 / chunks.elements;
   const type1 = vectorType(chunks.elements === 2 ? 2 : 1);
   return `fn load_${name}(row: u32, column: u32) -> vec4<f32> {
-${repeat(pieces, (i) => `  var p${i} = ${type1}(0.0);\n  if (column * ${pieces}u + ${i}u < ${perRow}u) { p${i} = ${unpack(`${name}[row * ${perRow}u + column * ${pieces}u + ${i}u]`)}; }\n`, '')}  return vec4<f32>(${repeat(pieces, (i) => `p${i}`, ', ')});
+${repeat(pieces, (i) => `  var p${i} = ${type1}(0.0);\n  if (column * ${pieces}u + ${i}u < ${perRow}u) { p${i} = ${unpack(chunks.load(`row * ${perRow}u + column * ${pieces}u + ${i}u`))}; }\n`, '')}  return vec4<f32>(${repeat(pieces, (i) => `p${i}`, ', ')});
 }
 `;
 }

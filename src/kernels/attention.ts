@@ -8,8 +8,9 @@ import type { LoweringNode, LoweringRule } from '../ops/target.js';
 import { attentionDecodeKernel, attentionMergeKernel, type DecodeShape, decodeBytes, decodeSplits } from './attention-decode.js';
 import { attentionMatrixKernel, selectMatrixAttention } from './attention-matrix.js';
 import { attentionPrefillKernel, type PrefillShape, prefillBytes } from './attention-prefill.js';
-import { type AttentionProblem, cacheChunks, reachOf } from './attention-text.js';
+import { type AttentionProblem, attentionReads, reachOf } from './attention-text.js';
 import { cacheType } from './cache.js';
+import { cacheReader } from './cache-reader.js';
 import { arg, oneStep, subgroupRange, vectorWidth } from './template.js';
 
 /** Positions that a row may see up to which one dispatch without partial sums is faster than two. */
@@ -29,7 +30,7 @@ function largestDivisor(count: number, most: number): number {
 /** Threads that share a score: 4 neighbours read 64 bytes of a row together, which is what one memory transaction moves. */
 function scoreLanes(problem: AttentionProblem, capabilities: GpuCapabilities): number {
   if (!capabilities.subgroups) return 1;
-  const chunks = problem.width / cacheChunks(problem.keys, problem.width).elements;
+  const chunks = problem.width / cacheReader(problem, 'keys', 16).elements;
   return [4, 2].find((lanes) => chunks % lanes === 0 && lanes <= capabilities.subgroupMinSize) ?? 1;
 }
 
@@ -103,7 +104,9 @@ export function attentionRule(
 ): LoweringRule<'attention', GpuKernel> {
   return (node, context) => {
     const problem = problemOf(node);
-    const inputs = node.inputs.map((input) => arg(input, 'read'));
+    // A cache in planes is bound twice: its bytes, and its scales.
+    const inputs = node.inputs.flatMap((input) => (input.type.dtype === 'q8_planes' ? [arg(input, 'read'), arg(input, 'read')] : [arg(input, 'read')]));
+    const shared = inputs.slice(0, attentionReads({ ...problem, sinks: false }));
     if (problem.rows > 1) {
       const matrix = selectMatrixAttention(problem, capabilities, leastMatrixRows);
       const kernel =
@@ -118,12 +121,12 @@ export function attentionRule(
     const stats = context.scratch({ dtype: 'f32', shape: [splits, problem.heads, 2] });
     const merge = attentionMergeKernel(problem, shape, subgroupRange(capabilities));
     return [
-      { label: node.label, node: node.id, kernel, args: [...inputs.slice(0, 4), arg(partials, 'write'), arg(stats, 'write')] },
+      { label: node.label, node: node.id, kernel, args: [...shared, arg(partials, 'write'), arg(stats, 'write')] },
       {
         label: `${node.label} merge`,
         node: node.id,
         kernel: merge,
-        args: [arg(partials, 'read'), arg(stats, 'read'), ...inputs.slice(3), arg(node.output, 'write')],
+        args: [arg(partials, 'read'), arg(stats, 'read'), ...inputs.slice(shared.length - 1), arg(node.output, 'write')],
       },
     ];
   };

@@ -6,13 +6,15 @@ import { formatType, type TensorType } from '../core/tensor.js';
 import { need } from '../ops/definition.js';
 import { stateWord } from '../ops/state.js';
 import type { LoweringRule } from '../ops/target.js';
+import { cacheQuantiseKernel } from './cache-quantise.js';
 import { arg, declareBindings, defineKernel, elementThreads, encodeHalfFunction, foldGrid, mainHead, oneStep } from './template.js';
 
-export type CacheType = 'f32' | 'f16';
+export type CacheType = 'f32' | 'f16' | 'q8_planes';
 
 /** The element type of a cache that kernels can address: halves lie in pairs, in the words of one row. */
 export function cacheType(what: string, type: TensorType): CacheType {
   const width = type.shape[2] ?? 0;
+  if (type.dtype === 'q8_planes') return type.dtype;
   if (type.dtype === 'f16' && width % 2 === 0) return 'f16';
   if (type.dtype === 'f32') return 'f32';
   throw new UnsupportedError(`${what} is ${formatType(type)}: heads of an f16 cache must have an even width, use an f32 cache`);
@@ -27,6 +29,7 @@ export interface CacheProblem {
 }
 
 export function cacheWriteKernel(problem: CacheProblem): GpuKernel {
+  if (problem.type === 'q8_planes') return cacheQuantiseKernel(problem);
   const { rows, heads, capacity, width, type } = problem;
   const words = type === 'f16' ? width / 2 : width;
   const count = rows * heads * words;

@@ -14,6 +14,7 @@ export const kernelFamilies: { readonly [family: string]: string } = {
   attention_merge: 'adds the partial sums of attention_decode',
   attention_prefill: 'attention of many query rows, tile by tile, with a running softmax',
   binary: 'a function of two tensors, with broadcasting',
+  cache_quantise: 'rounds new keys or values to signed bytes in a KV cache',
   cache_write: 'writes new keys or values into a KV cache',
   cast: 'turns elements into another type',
   choose_token: 'the best of the head becomes the next token; ends a decode step',

@@ -1,4 +1,5 @@
-import { GraphError } from '../core/errors.js';
+import { dtypes } from '../core/dtype.js';
+import { GraphError, UnsupportedError } from '../core/errors.js';
 import type { TensorType } from '../core/tensor.js';
 import { GraphBuilder } from '../graph/builder.js';
 import type { Graph, NodeId } from '../graph/graph.js';
@@ -6,7 +7,15 @@ import { stateWord, stateWords } from '../ops/state.js';
 import type { DecoderConfig } from './decoder-config.js';
 import { tensorNames } from './tensors.js';
 
-export type CacheType = 'f32' | 'f16';
+/** Types of the KV cache. q8_0: signed bytes, with an f16 scale for 32 elements of a head each. */
+export type CacheType = 'f32' | 'f16' | 'q8_0';
+
+/** The tensor that holds the keys or the values of a layer. @throws UnsupportedError for q8_0 where a head is not whole blocks. */
+export function cacheTensor({ kvHeads, headWidth }: DecoderConfig, cacheType: CacheType, contextLength: number): TensorType {
+  if (cacheType === 'q8_0' && headWidth % dtypes.q8_planes.block !== 0)
+    throw new UnsupportedError(`a q8_0 cache has blocks of ${dtypes.q8_planes.block} elements, heads of ${headWidth} are not whole blocks: use an f16 cache`);
+  return { dtype: cacheType === 'q8_0' ? 'q8_planes' : cacheType, shape: [kvHeads, contextLength, headWidth] };
+}
 
 export interface DecoderGraphOptions {
   /** Rows of one run: 1 decodes, more prefill. */
@@ -97,7 +106,7 @@ function attentionPart(block: Block, x: NodeId): NodeId {
   const q = rotate(block, project(block, normed, 'attn_q', heads), 'attn_q');
   const k = rotate(block, project(block, normed, 'attn_k', kvHeads), 'attn_k');
   const v = project(block, normed, 'attn_v', kvHeads);
-  const cache: TensorType = { dtype: options.cacheType, shape: [kvHeads, options.contextLength, headWidth] };
+  const cache = cacheTensor(config, options.cacheType, options.contextLength);
   const keys = g.cacheWrite(g.state(decoderNames.keys(layer), cache), k, session, `blk.${layer}.keys_write`);
   const values = g.cacheWrite(g.state(decoderNames.values(layer), cache), v, session, `blk.${layer}.values_write`);
   const mixed = g.attention(q, keys, values, session, { scale: 1 / Math.sqrt(headWidth) }, `blk.${layer}.attention`);

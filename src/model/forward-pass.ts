@@ -8,7 +8,7 @@ import type { Backend, Executable, Program, Region, RegionWrite, Storage } from 
 import { openBackend } from '../runtime/select.js';
 import { TensorStore } from '../runtime/tensors.js';
 import type { DecoderConfig } from './decoder-config.js';
-import { type CacheType, decoderGraph, decoderLayerGraph, decoderNames } from './decoder-graph.js';
+import { type CacheType, cacheTensor, decoderGraph, decoderLayerGraph, decoderNames } from './decoder-graph.js';
 import { type ForwardPassOptions, forwardPassConfig } from './forward-pass-options.js';
 import { forwardPassShaders } from './forward-pass-shaders.js';
 import { encodeSlot, type WeightSlot, weightSlots } from './forward-pass-weights.js';
@@ -260,7 +260,7 @@ export class WgslForwardPass {
   }
 
   #caches(): readonly (readonly [name: string, type: TensorType])[] {
-    const type: TensorType = { dtype: this.#cacheType, shape: [this.#config.kvHeads, this.contextLength, this.#config.headWidth] };
+    const type = cacheTensor(this.#config, this.#cacheType, this.contextLength);
     return this.#held.flatMap((_, layer) => [[decoderNames.keys(layer), type] as const, [decoderNames.values(layer), type] as const]);
   }
 

@@ -1,3 +1,4 @@
+import { dtypes } from '../core/dtype.js';
 import { ShapeError } from '../core/errors.js';
 import { elementCount, formatType, type TensorType } from '../core/tensor.js';
 import { expectEqual, expectFloat, expectRank, type HostTensor, need, type OpDefinition } from './definition.js';
@@ -12,7 +13,10 @@ function expectState(op: string, type: TensorType): void {
 
 function expectCache(op: string, what: string, type: TensorType): void {
   expectRank(op, what, type, 3);
-  if (type.dtype !== 'f32' && type.dtype !== 'f16') throw new ShapeError(`${op}: ${what} must be f32 or f16, got ${formatType(type)}`);
+  if (type.dtype !== 'f32' && type.dtype !== 'f16' && type.dtype !== 'q8_planes')
+    throw new ShapeError(`${op}: ${what} must be f32, f16 or q8_planes, got ${formatType(type)}`);
+  const { block } = dtypes[type.dtype];
+  if ((type.shape[2] ?? 0) % block !== 0) throw new ShapeError(`${op}: ${what} must have heads of whole blocks of ${block}, got ${formatType(type)}`);
 }
 
 interface Extent {
@@ -84,7 +88,10 @@ const rope: OpDefinition<'rope'> = {
   },
 };
 
-/** Updates cache [G, C, D] (f32 or f16; G KV heads, capacity C): cache[g, position + t] = x[t, g] for the live rows of x f32 [T, G, D]. Inputs: cache, x, state. */
+/**
+ * Updates cache [G, C, D] (f32, f16 or q8_planes, with scales for 32 elements of a head each; G KV heads, capacity C): cache[g, position + t] = x[t, g] for the live rows of
+ * x f32 [T, G, D]. Inputs: cache, x, state.
+ */
 const cacheWrite: OpDefinition<'cacheWrite'> = {
   arity: 3,
   updates: 0,
@@ -115,7 +122,7 @@ const cacheWrite: OpDefinition<'cacheWrite'> = {
 };
 
 /**
- * Causal grouped-query attention over the cache. q f32 [T, H, D], keys and values [G, C, D] (f32 or f16; H a multiple of G: query head h reads KV head
+ * Causal grouped-query attention over the cache. q f32 [T, H, D], keys and values [G, C, D] (f32, f16 or q8_planes; H a multiple of G: query head h reads KV head
  * floor(h G / H)), state, and where given sinks f32 [H]. Row t sees positions p from 0 to i = position + t, with a `window` only those with i - p < window:
  * y[t, h] = sum_p softmax_p(s[p]) v[p], f32 [T, H, D], s[p] = scale q[t, h] . k[p], with a `softcap` c: c tanh(s[p] / c). A sink is one logit more of its head, which takes weight
  * from the positions and has no value.

@@ -2,6 +2,7 @@ import { type DType, dtypes } from '../core/dtype.js';
 import { ArgumentError, UnsupportedError } from '../core/errors.js';
 import type { Codec, EncodingCodec } from './codec.js';
 import { bf16, f16, f32 } from './plain.js';
+import { q8_planes } from './q8-planes.js';
 import { iq4_nl, mxfp4, nvfp4, q4_0, q4_1, q5_0, q5_1, q8_0 } from './small-blocks.js';
 import { iq4_xs, q2_k, q3_k, tq1_0, tq2_0 } from './super-blocks.js';
 import { q4_k, q5_k, q6_k } from './super-blocks-encode.js';
@@ -10,7 +11,7 @@ export type { Codec, EncodingCodec } from './codec.js';
 export { bfloatToFloat, floatToBfloat, floatToHalf, halfToFloat } from './half.js';
 
 /** Types that `quantize` writes. */
-export type EncodableDType = 'f32' | 'f16' | 'bf16' | 'q4_0' | 'q4_1' | 'q5_0' | 'q5_1' | 'q8_0' | 'q4_k' | 'q5_k' | 'q6_k';
+export type EncodableDType = 'f32' | 'f16' | 'bf16' | 'q4_0' | 'q4_1' | 'q5_0' | 'q5_1' | 'q8_0' | 'q8_planes' | 'q4_k' | 'q5_k' | 'q6_k';
 
 /** Types that `dequantize` reads. */
 export type DecodableDType = EncodableDType | 'q2_k' | 'q3_k' | 'iq4_nl' | 'iq4_xs' | 'mxfp4' | 'nvfp4' | 'tq1_0' | 'tq2_0';
@@ -25,6 +26,7 @@ export const codecs: { readonly [K in DecodableDType]: K extends EncodableDType 
   q5_0,
   q5_1,
   q8_0,
+  q8_planes,
   q2_k,
   q3_k,
   q4_k,

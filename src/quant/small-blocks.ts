@@ -4,6 +4,7 @@
  */
 
 import { blockCodec, byteAt, type EncodeBlock, encodingCodec, halfAt, putHalf, valueAt } from './codec.js';
+import { quantiseBytes } from './q8-planes.js';
 import { fitAffine, fitScale, roundClamped } from './search.js';
 
 /** Puts bits 0..3 of value i into its nibble of the 16 bytes at `at`. */
@@ -112,17 +113,9 @@ export const q5_1 = encodingCodec(
   encodeQ51,
 );
 
-/** Scale = largest magnitude / 127, in f32 and with halves rounded away from zero: the same bytes as ggml writes. */
+/** The same bytes as ggml writes. */
 const encodeQ80: EncodeBlock = (values, out, at) => {
-  let largest = 0;
-  for (let i = 0; i < 32; i++) largest = Math.max(largest, Math.abs(valueAt(values, i)));
-  const d = Math.fround(largest / 127);
-  putHalf(out, at, d);
-  const inverse = d === 0 ? 0 : Math.fround(1 / d);
-  for (let i = 0; i < 32; i++) {
-    const scaled = Math.fround(valueAt(values, i) * inverse);
-    out[at + 2 + i] = Math.sign(scaled) * Math.round(Math.abs(scaled));
-  }
+  putHalf(out, at, quantiseBytes(values, 0, out, at + 2));
 };
 
 export const q8_0 = encodingCodec(

@@ -32,9 +32,13 @@ describe('centella inspect', () => {
     expect(text).toMatch(/^ +blk\.7\.ffn_up\.weight +q8_0 \[768, 256\] +204\.0 KiB$/m);
   });
 
-  it.each([tales, fixture('gguf/llama3.gguf')])('tells the memory that loading then takes: %s', async (source) => {
-    const { memory } = JSON.parse(await outputOf(['inspect', source, '--context', '48', '--json']));
-    const model = await loadModel(source, { device: 'cpu', contextLength: 48 });
+  it.each([
+    [tales, undefined],
+    [tales, 'q8_0'],
+    [fixture('gguf/llama3.gguf'), undefined],
+  ] as const)('tells the memory that loading then takes: %s with a cache of type %s', async (source, cacheType) => {
+    const { memory } = JSON.parse(await outputOf(['inspect', source, '--context', '48', '--json', ...(cacheType === undefined ? [] : ['--kv', cacheType])]));
+    const model = await loadModel(source, { device: 'cpu', contextLength: 48, ...(cacheType === undefined ? {} : { cacheType }) });
     const { bytes, byClass } = model.ledger();
     model.dispose();
     expect(memory.context).toBe(48);

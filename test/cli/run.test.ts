@@ -29,6 +29,16 @@ describe('centella run', () => {
     expect(stderr).not.toContain('\u001b');
   });
 
+  it('keeps the keys and values of a text in the type that it is told', async () => {
+    const model = await loadModel(tales, { device: 'cpu', cacheType: 'q8_0' });
+    const { text } = await model.generate('Once upon a time', { maxTokens: 24, temperature: 0 }).result;
+    const { kv } = model.ledger().byClass;
+    model.dispose();
+    // 8 layers of keys and values, 512 positions of 2 heads of 64: 34 bytes for 32 elements.
+    expect(kv.bytes).toBe((8 * 2 * 512 * 2 * 64 * 34) / 32);
+    expect(await outputOf([...run, '--kv', 'q8_0', '--prompt', 'Once upon a time', '--max-tokens', '24'])).toBe(text);
+  });
+
   it('reads the prompt from standard input as it is', async () => {
     const { text } = await libraryText('The fox\n', 5);
     expect(await outputOf([...run, '--prompt', '-', '--max-tokens', '5'], { input: 'The fox\n' })).toBe(text);

@@ -208,5 +208,10 @@ describe('what f16 operands may add to an error', () => {
       expect(rounding.length).toBe((x?.type.shape[0] ?? 0) * (w?.type.shape[0] ?? 0));
       expect(rounding.every((value) => value >= 0 && Number.isFinite(value))).toBe(true);
     }
+    for (const opCase of used.filter(({ op }) => op === 'attention')) {
+      const rounding = matrixRounding(opCase, matrices) ?? new Float64Array();
+      expect(rounding.length).toBe((opCase.inputs[0]?.type.shape ?? []).reduce((a, b) => a * b, 1));
+      expect(rounding.every((value) => value > 0 && value < 0.1)).toBe(true);
+    }
   });
 });

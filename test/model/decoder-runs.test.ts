@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { ArgumentError, BusyError, ContextError, DisposedError, OutOfMemoryError } from '../../src/core/errors.js';
+import { ArgumentError, BusyError, ContextError, DisposedError, OutOfMemoryError, UnsupportedError } from '../../src/core/errors.js';
 import { resolveSampling, Sampler } from '../../src/engine/sampler.js';
 import { Decoder } from '../../src/model/decoder.js';
 import type { Backend } from '../../src/runtime/backend.js';
@@ -159,6 +159,14 @@ test('logits that are no numbers end a run with an error that says so', async ()
   await expect(decoder.continueGreedy()).rejects.toMatchObject({ code: 'E_NUMERICAL' });
   decoder.dispose();
   device.dispose();
+});
+
+test('a q8_0 cache is refused where heads are not whole blocks', async () => {
+  const backend = new CpuBackend();
+  const narrow = syntheticModel({ width: 32, heads: 2 });
+  await expect(makeDecoder(backend, narrow, { cacheType: 'q8_0' })).rejects.toThrow(UnsupportedError);
+  expect(backend.ledger().bytes).toBe(0);
+  backend.dispose();
 });
 
 test('quantised weights decode as well as they evaluate', async () => {

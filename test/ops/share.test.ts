@@ -38,13 +38,13 @@ describe('the shares of the software adapters', () => {
     }
   });
 
-  it('give SwiftShader short and long caches of both types and many rows with every mask, and lavapipe long ones', () => {
+  it('give SwiftShader short and long caches of all types and many rows with every mask, and lavapipe long ones', () => {
     const longCache = ({ inputs }: OpCase): boolean => (inputs[1]?.type.shape[1] ?? 0) > 1024;
     const oneRow = ({ inputs }: OpCase): boolean => inputs[0]?.type.shape[0] === 1;
     for (const [, , way] of maskedWays) {
       const cases = shareOf('swiftshader', attention, { ...way, slow: wideHeads });
       expect(cases.every(oneRow)).toBe(false);
-      expect(new Set(cases.map(({ inputs }) => inputs[1]?.type.dtype))).toEqual(new Set(['f32', 'f16']));
+      expect(new Set(cases.map(({ inputs }) => inputs[1]?.type.dtype))).toEqual(new Set(['f32', 'f16', 'q8_planes']));
       expect(new Set(cases.filter(oneRow).map(longCache)).size).toBe(2);
       expect(shareOf('lavapipe', attention, { ...way, slow: wideHeads }).some(longCache)).toBe(true);
     }

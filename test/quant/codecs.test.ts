@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { type DType, dtypeNames, dtypes } from '../../src/core/dtype.js';
 import { ArgumentError, UnsupportedError } from '../../src/core/errors.js';
 import { codecs, dequantize, isDecodable, isEncodable, quantize } from '../../src/quant/index.js';
+import { quantiseBytes } from '../../src/quant/q8-planes.js';
 import { fixture } from '../support/fixtures.js';
 
 interface IndexEntry {
@@ -35,10 +36,10 @@ function rms(a: Float32Array, b: Float32Array): number {
 }
 
 describe('decoding', () => {
-  it('has a reference file for each type but f32', () => {
+  it("has a reference file for each of ggml's types but f32", () => {
     expect(withFixture.map(({ dtype }) => dtype).sort()).toEqual(
       Object.keys(codecs)
-        .filter((name) => name !== 'f32')
+        .filter((name) => name !== 'f32' && dtypes[name as DType].ggml !== undefined)
         .sort(),
     );
   });
@@ -105,6 +106,21 @@ describe('encoding', () => {
       }),
       { numRuns: 60 },
     );
+  });
+
+  it('q8_planes holds what q8_0 does, the scales after the bytes', () => {
+    const [planes, blocks] = [quantize('q8_planes', source, rowLength), quantize('q8_0', source, rowLength)];
+    expect(dequantize('q8_planes', planes)).toEqual(dequantize('q8_0', blocks));
+    expect(planes.subarray(32, 64)).toEqual(blocks.subarray(36, 68));
+    expect(planes.subarray(source.length + 2, source.length + 4)).toEqual(blocks.subarray(34, 36));
+  });
+
+  it('gives bytes of what is not finite a scale that says so', () => {
+    for (const odd of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]) {
+      const values = new Float32Array(32).fill(1);
+      values[7] = odd;
+      expect(quantiseBytes(values, 0, new Uint8Array(32), 0)).toBeNaN();
+    }
   });
 
   it('refuses what it cannot hold', () => {

@@ -69,6 +69,26 @@ export function decoderSuite(
       }
     });
 
+    test('llama3 with a q8_0 cache stays within a mean KL of 0.01 of f64, and goes on from the cache that a prompt left', async () => {
+      const { ids, vocabulary } = await expectedOf('llama3');
+      const model = await readModel(fixture('gguf/llama3.gguf'));
+      const decoder = await makeDecoder(backend, model, { cacheType: 'q8_0' });
+      try {
+        const whole = await decoder.evaluate(ids);
+        const kl = meanKl(referenceLogits(model, ids), whole, vocabulary);
+        // Above nothing: the cache is in fact rounded.
+        expect(kl).toBeGreaterThan(1e-5);
+        expect(kl).toBeLessThan(0.01);
+        decoder.rewind(ids.length - 4);
+        for (const [i, id] of ids.slice(-4).entries()) {
+          const row = whole.subarray((ids.length - 4 + i) * vocabulary, (ids.length - 3 + i) * vocabulary);
+          expect(softmaxError(row, await decoder.nextLogits([id]), vocabulary)).toBeLessThan(Math.max(probabilities, 2e-3));
+        }
+      } finally {
+        decoder.dispose();
+      }
+    });
+
     test.each([
       ['f32', chunks[0]],
       ['f16', chunks[1]],

@@ -15,15 +15,13 @@ import {
 } from '../wasm/assembler.js';
 import { expOfNonPositive, halfDecoder, horizontalSum } from '../wasm/math.js';
 
-export type CacheType = 'f32' | 'f16';
-
 /** Vectors of a value row that one pass over the positions sums. */
 const chunkVectors = 4;
 /** Positions of one such pass: 64 rows of 128 f32 values are 32 KiB. */
 const blockPositions = 64;
 
 export interface RowShape {
-  readonly cache: CacheType;
+  readonly cache: 'f32' | 'f16';
   readonly width: number;
   /** Query heads of one KV head. */
   readonly heads: number;

@@ -1,11 +1,15 @@
 import { UnsupportedError } from '../../core/errors.js';
+import type { Step } from '../../core/step.js';
 import { roundUp } from '../../core/tensor.js';
 import { advanceState, stateWord } from '../../ops/state.js';
-import type { LoweringRule, TensorRef } from '../../ops/target.js';
-import { floatToHalf, halfToFloat } from '../../quant/index.js';
+import type { LoweringContext, LoweringNode, LoweringRule, TensorRef } from '../../ops/target.js';
+import { halfToFloat } from '../../quant/index.js';
+import { q8Block } from '../../quant/q8-planes.js';
 import type { CpuContext, CpuKernel } from '../kernel.js';
-import { attendRow, type CacheType } from '../kernels/attention.js';
-import { axisOf, cpuStep, inputOf } from '../step.js';
+import { attendRow } from '../kernels/attention.js';
+import { planesToFloats } from '../kernels/planes.js';
+import { axisOf, cpuStep, inputOf, liveRows } from '../step.js';
+import { cacheType } from './cache.js';
 
 export const lastRow: LoweringRule<'lastRow', CpuKernel> = (node) => {
   const [x, state] = [inputOf(node, 0), inputOf(node, 1)];
@@ -24,11 +28,6 @@ export const lastRow: LoweringRule<'lastRow', CpuKernel> = (node) => {
   };
   return [cpuStep(node, kernel, [x, 'read'], [state, 'read'], [node.output, 'write'])];
 };
-
-/** Live rows of this run, of `rows` rows at most. */
-function liveRows(state: Uint32Array, rows: number): number {
-  return Math.min(state[stateWord.rows] ?? 0, rows);
-}
 
 export const rope: LoweringRule<'rope', CpuKernel> = (node) => {
   const [x, table, state] = [inputOf(node, 0), inputOf(node, 1), inputOf(node, 2)];
@@ -68,54 +67,9 @@ function ropeKernel(rows: number, heads: number, width: number, half: number, ad
   };
 }
 
-export const cacheWrite: LoweringRule<'cacheWrite', CpuKernel> = (node) => {
-  const [cache, x, state] = [inputOf(node, 0), inputOf(node, 1), inputOf(node, 2)];
-  const kernel = cacheWriteKernel(cacheType(node.label, cache), axisOf(x, 0), axisOf(cache, 0), axisOf(cache, 1), axisOf(cache, 2));
-  return [cpuStep(node, kernel, [node.output, 'readwrite'], [x, 'read'], [state, 'read'])];
-};
-
-function cacheType(label: string, cache: TensorRef): CacheType {
-  const { dtype } = cache.type;
-  if (dtype === 'f32' || dtype === 'f16') return dtype;
-  throw new UnsupportedError(`${label}: a KV cache is f32 or f16, got ${dtype}`);
-}
-
-/** Live rows beyond the capacity are not written: the caller has checked that there are none. */
-function cacheWriteKernel(cache: CacheType, rows: number, heads: number, capacity: number, width: number): CpuKernel {
-  return {
-    key: `cacheWrite:${cache},${rows},${heads},${capacity},${width}`,
-    family: `cacheWrite ${cache}`,
-    programs: [],
-    bind(context) {
-      const [x, state] = [context.f32(1), context.u32(2)];
-      const put = cache === 'f32' ? floatWriter(context.f32(0), x) : halfWriter(context.u16(0), x);
-      return () => {
-        const position = state[stateWord.position] ?? 0;
-        const live = Math.min(liveRows(state, rows), capacity - position);
-        for (let t = 0; t < live; t++) {
-          for (let head = 0; head < heads; head++) put((head * capacity + position + t) * width, (t * heads + head) * width, width);
-        }
-      };
-    },
-  };
-}
-
-type Put = (to: number, from: number, count: number) => void;
-
-function floatWriter(cache: Float32Array, x: Float32Array): Put {
-  return (to, from, count) => {
-    for (let i = 0; i < count; i++) cache[to + i] = x[from + i] ?? 0;
-  };
-}
-
-function halfWriter(cache: Uint16Array, x: Float32Array): Put {
-  return (to, from, count) => {
-    for (let i = 0; i < count; i++) cache[to + i] = floatToHalf(x[from + i] ?? 0);
-  };
-}
-
 interface AttentionShape {
-  readonly cache: CacheType;
+  /** What rows are read from: caches in planes are decoded before. */
+  readonly cache: 'f32' | 'f16';
   readonly rows: number;
   readonly heads: number;
   readonly kvHeads: number;
@@ -133,8 +87,10 @@ const sharedHeads = 2;
 
 export const attention: LoweringRule<'attention', CpuKernel> = (node, context) => {
   const [q, keys, values, state, sinks] = [inputOf(node, 0), inputOf(node, 1), inputOf(node, 2), inputOf(node, 3), node.inputs[4]];
+  const types = [cacheType(node.label, keys), cacheType(node.label, values)] as const;
+  if (types[0] !== types[1]) throw new UnsupportedError(`${node.label}: keys and values must have one type, got ${types[0]} and ${types[1]}`);
   const shape: AttentionShape = {
-    cache: cacheType(node.label, keys),
+    cache: types[0] === 'f16' ? 'f16' : 'f32',
     rows: axisOf(q, 0),
     heads: axisOf(q, 1),
     kvHeads: axisOf(keys, 0),
@@ -145,13 +101,45 @@ export const attention: LoweringRule<'attention', CpuKernel> = (node, context) =
     window: Math.min(node.params.window ?? axisOf(keys, 1), axisOf(keys, 1)),
     sinks: sinks !== undefined,
   };
-  if (cacheType(node.label, values) !== shape.cache)
-    throw new UnsupportedError(`${node.label}: keys and values must have one type, got ${shape.cache} and ${values.type.dtype}`);
   const scores = context.scratch({ dtype: 'f32', shape: [sharedHeads, scoreStride(shape)] });
   const kernel = shape.width % 4 === 0 ? attentionKernel(shape) : plainAttention(shape);
   const more = sinks === undefined ? [] : [[sinks, 'read'] as const];
-  return [cpuStep(node, kernel, [q, 'read'], [keys, 'read'], [values, 'read'], [state, 'read'], [scores, 'write'], [node.output, 'write'], ...more)];
+  const decoded = types[0] === 'q8_planes' ? [keys, values].map((cache) => decodedCache(node, context, cache, shape)) : [];
+  const [k, v] = [decoded[0]?.floats ?? keys, decoded[1]?.floats ?? values];
+  const step = cpuStep(node, kernel, [q, 'read'], [k, 'read'], [v, 'read'], [state, 'read'], [scores, 'write'], [node.output, 'write'], ...more);
+  return [...decoded.map((cache) => cache.step), step];
 };
+
+/** A cache in planes as f32, at the positions that this run sees. */
+function decodedCache(
+  node: LoweringNode<'attention'>,
+  context: LoweringContext,
+  cache: TensorRef,
+  { rows, kvHeads, capacity, width, window }: AttentionShape,
+): { readonly floats: TensorRef; readonly step: Step<CpuKernel> } {
+  const rowBlocks = width / q8Block;
+  const kernel: CpuKernel = {
+    key: `decodeCache:${rows},${kvHeads},${capacity},${width},${window}`,
+    family: 'cache to f32',
+    programs: [planesToFloats],
+    bind(bound) {
+      const [bytes, state, y] = [bound.address(0), bound.u32(1), bound.address(2)];
+      const decode = bound.compiled(planesToFloats);
+      const scales = bytes + kvHeads * capacity * width;
+      return () => {
+        const position = state[stateWord.position] ?? 0;
+        const first = Math.max(0, position + 1 - window);
+        const count = Math.min(position + liveRows(state, rows), capacity) - first;
+        for (let head = 0; head < kvHeads; head++) {
+          const block = (head * capacity + first) * rowBlocks;
+          decode(bytes + block * q8Block, scales + block * 2, y + block * q8Block * 4, count * rowBlocks);
+        }
+      };
+    },
+  };
+  const floats = context.scratch({ dtype: 'f32', shape: cache.type.shape });
+  return { floats, step: cpuStep(node, kernel, [cache, 'read'], [inputOf(node, 3), 'read'], [floats, 'write']) };
+}
 
 /** Scores of one head: those of a window, and room for one vector more. */
 function scoreStride({ window }: AttentionShape): number {
@@ -244,7 +232,7 @@ function plainAttention(shape: AttentionShape): CpuKernel {
 
 type Reader = (index: number) => number;
 
-function cacheReader(cache: CacheType, context: CpuContext, index: number): Reader {
+function cacheReader(cache: AttentionShape['cache'], context: CpuContext, index: number): Reader {
   if (cache === 'f32') {
     const values = context.f32(index);
     return (i) => values[i] ?? 0;

@@ -52,6 +52,7 @@ function attentionRounding(
   return new Float64Array(rows * heads * width).fill((2 + score) * halfStep * largestOf(values));
 }
 
+/** Of the numbers among the values: a cache holds NaN where no kernel may look. */
 function largestOf({ type, bytes }: CaseInput): number {
-  return decodeBytes(type, bytes).reduce((max, value) => Math.max(max, Math.abs(value)), 0);
+  return decodeBytes(type, bytes).reduce((max, value) => (Math.abs(value) > max ? Math.abs(value) : max), 0);
 }

@@ -1,5 +1,5 @@
 import type { CaseInput, OpCase } from '../case.js';
-import { cacheInput, sessionInput } from './session.js';
+import { type CaseCache, cacheInput, sessionInput } from './session.js';
 import { bytesOf, floatInput, randomFloats, seededRandom } from './weight-data.js';
 
 interface AttentionCase {
@@ -10,7 +10,7 @@ interface AttentionCase {
   readonly width: number;
   readonly capacity: number;
   readonly position: number;
-  readonly cache?: 'f32' | 'f16';
+  readonly cache?: CaseCache;
   /** Default: 1 / sqrt(width). More makes maxima grow along the keys. */
   readonly scale?: number;
   readonly window?: number;
@@ -19,7 +19,7 @@ interface AttentionCase {
   readonly sinks?: number;
 }
 
-const decode = (heads: number, kvHeads: number, width: number, capacity: number, position: number, cache: 'f32' | 'f16' = 'f16'): AttentionCase => ({
+const decode = (heads: number, kvHeads: number, width: number, capacity: number, position: number, cache: CaseCache = 'f16'): AttentionCase => ({
   rows: 1,
   heads,
   kvHeads,
@@ -99,6 +99,15 @@ const variants: readonly AttentionCase[] = [
   { rows: 64, heads: 1, kvHeads: 1, width: 144, capacity: 200, position: 130, window: 64, softcap: 4 },
 ];
 
+/** Caches in planes: one split and several, an odd number of blocks, tiles. */
+const planes: readonly AttentionCase[] = [
+  decode(4, 2, 32, 41, 40, 'q8_planes'),
+  { ...decode(6, 2, 64, 70, 33, 'q8_planes'), window: 20, sinks: 0 },
+  decode(6, 1, 96, 1100, 700, 'q8_planes'),
+  { rows: 33, live: 31, heads: 4, kvHeads: 2, width: 32, capacity: 75, position: 40, cache: 'q8_planes' },
+  { rows: 20, heads: 3, kvHeads: 1, width: 64, capacity: 51, position: 30, cache: 'q8_planes', window: 30, softcap: 3, sinks: 0 },
+];
+
 function describeCase({ rows, live = rows, heads, kvHeads, width, capacity, position, cache = 'f16', ...options }: AttentionCase): string {
   const extras = (['scale', 'window', 'softcap', 'sinks'] as const).filter((name) => options[name] !== undefined).map((name) => ` ${name} ${options[name]}`);
   return `attention ${cache} [${rows}, ${heads}, ${width}] over [${kvHeads}, ${capacity}, ${width}] rows ${live} position ${position}${extras.join('')}`;
@@ -110,7 +119,7 @@ function sinksInput(heads: number, most: number, random: () => number): CaseInpu
 
 /** Scores are sums of products in f32, their errors pass through e^x: 1e-5 of the largest output leaves room for both. */
 export function attentionCases(): readonly OpCase<'attention'>[] {
-  return [...decodes, ...prefills, ...variants].map((plan, i) => {
+  return [...decodes, ...prefills, ...variants, ...planes].map((plan, i) => {
     const { rows, live = rows, heads, kvHeads, width, capacity, position, cache = 'f16', scale = 1 / Math.sqrt(width) } = plan;
     const { window, softcap, sinks } = plan;
     const random = seededRandom(700 + i);

@@ -96,7 +96,7 @@ export async function runCase(device: CpuDevice, opCase: OpCase): Promise<CaseOu
     return role === 'input' ? g.input(leafName(i), type) : role === 'param' ? g.param(leafName(i), type) : g.state(leafName(i), type);
   });
   const y = g.add(opCase.op, opCase.params, inputs, 'y');
-  if (g.typeOf(y).dtype !== 'f16') g.output('y', y);
+  if (!['f16', 'q8_planes'].includes(g.typeOf(y).dtype)) g.output('y', y);
   const graph = g.build();
   const values = new Map(opCase.inputs.map(({ type, bytes }, i) => [leafName(i), decodeBytes(type.dtype, bytes)]));
   const evaluated = evaluate(graph, { inputs: values, params: values, states: values });
