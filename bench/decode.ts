@@ -1,11 +1,13 @@
 /**
- * Greedy decoding of models by the clock: tokens a second of whole `generate` calls after a prompt, median and spread of the runs, the heap after
+ * Decoding of models by the clock, greedy unless a temperature is given: tokens a second of whole `generate` calls after a prompt, median and spread of the runs, the heap after
  * each of them (--expose-gc is not needed: what matters is that it does not grow), and the slowest steps of one decode run.
  * Arguments: model files, --synthetic=NAME:MIX; --context=N,... prompt tokens (default 512), --tokens=N (default 128), --runs=N (default 5), --device=webgpu or cpu, --checked,
- * --peers: the same files by the peers that are installed.
+ * --peers: the same files by the peers that are installed; --temperature=T, --top-k=K, --top-p=P, --min-p=P, --repetition-penalty=R: draw, as `generate` does; --host: draw on the host.
  */
 
 import { loadModel } from '../src/engine/load.js';
+import type { GenerateOptions } from '../src/engine/model.js';
+import type { SamplingOptions } from '../src/engine/sampler.js';
 import { profileRows } from '../src/runtime/profile.js';
 import type { DeviceChoice } from '../src/runtime/select.js';
 import { llamaFigures } from './peers/llama.js';
@@ -16,13 +18,16 @@ import { type BenchResult, type Figure, formatFigure, spread } from './support/r
 export const summary = 'decode tokens a second of GGUF models, by the clock';
 
 export async function run(args: readonly string[]): Promise<BenchResult> {
-  const known = new BenchArgs(args, { flags: ['checked', 'peers'], values: [...modelOptions, 'context', 'tokens', 'runs', 'device'] });
+  const known = new BenchArgs(args, {
+    flags: ['checked', 'peers', 'host'],
+    values: [...modelOptions, 'context', 'tokens', 'runs', 'device', ...samplingNames.keys()],
+  });
   const [tokens, runs] = [known.count('tokens', 128), known.count('runs', 5)];
   const figures: Figure[] = [];
   let adapter = '';
   for (const model of await modelsOf(known)) {
     for (const context of known.counts('context', [512])) {
-      const options = { context, tokens, runs, device: known.device(), checked: known.flag('checked') };
+      const options = { context, tokens, runs, device: known.device(), checked: known.flag('checked'), sampling: samplingOf(known) };
       const measured = await measure(model, options);
       adapter = measured.adapter;
       figures.push(measured.figure);
@@ -38,22 +43,47 @@ interface Options {
   readonly runs: number;
   readonly device: DeviceChoice;
   readonly checked: boolean;
+  readonly sampling: GenerateOptions;
 }
 
-async function measure({ name, path }: BenchModel, { context, tokens, runs, device, checked }: Options): Promise<{ adapter: string; figure: Figure }> {
+const samplingNames: ReadonlyMap<string, keyof SamplingOptions> = new Map([
+  ['temperature', 'temperature'],
+  ['top-k', 'topK'],
+  ['top-p', 'topP'],
+  ['min-p', 'minP'],
+  ['repetition-penalty', 'repetitionPenalty'],
+]);
+
+/** Greedy without a temperature; with one, what is not given has the default of `generate`. */
+function samplingOf(args: BenchArgs): GenerateOptions {
+  const given = [...samplingNames].flatMap(([name, option]) => (args.text(name) === undefined ? [] : [[option, Number(args.text(name))] as const]));
+  return { temperature: 0, seed: 1, ...Object.fromEntries(given), ...(args.flag('host') ? { adjustLogits: () => undefined } : {}) };
+}
+
+async function measure(
+  { name, path }: BenchModel,
+  { context, tokens, runs, device, checked, sampling }: Options,
+): Promise<{ adapter: string; figure: Figure }> {
   using model = await loadModel(path, { device, checked, contextLength: Math.max(1024, context + tokens) });
   const prompt = promptIds(context);
   const rates: number[] = [];
   const heapMiB: number[] = [];
   for (let i = 0; i < runs + 2; i++) {
     // A random model may end early: the rates count what was generated.
-    const { timings } = await model.generate(prompt, { maxTokens: tokens, temperature: 0 }).result;
+    const { timings } = await model.generate(prompt, { maxTokens: tokens, ...sampling }).result;
     if (i < 2) continue;
     rates.push(timings.generationTokensPerSecond);
     heapMiB.push(Math.round((process.memoryUsage().heapUsed / 2 ** 20) * 10) / 10);
   }
   const { name: adapter, checks } = model.backend;
-  const figure: Figure = { name: `${name} after ${context}`, ...spread(rates), unit: 'tok/s', checks, details: { tokens, heapMiB, load: model.loadTimings } };
+  const drawn = sampling.temperature === 0 ? '' : sampling.adjustLogits === undefined ? ' drawn' : ' drawn on the host';
+  const figure: Figure = {
+    name: `${name} after ${context}${drawn}`,
+    ...spread(rates),
+    unit: 'tok/s',
+    checks,
+    details: { tokens, heapMiB, load: model.loadTimings, ...(drawn === '' ? {} : { sampling }) },
+  };
   console.error(`${figure.name}: ${formatFigure(figure)}, ${runs} runs of ${tokens} tokens, ${checks}, ${adapter}`);
   console.error(`  heap after each run: ${heapMiB.join(', ')} MiB`);
   const rows = profileRows(await model.profile(), (label) => label.replace(/^blk\.\d+\./, '')).slice(0, 6);

@@ -90,15 +90,14 @@ fn makeList(floor: Floor, top: f32, local: u32) -> vec2<u32> {
       for (var i = 0u; i < 4u; i++) {
         if (passes(keys[i], floor, top)) {
           list[atomicAdd(&listed, 1u)] = vec2<u32>(keys[i], first + i);
-          // Complements, so that workgroup memory may begin at 0.
-          atomicMax(&lowest, ~keys[i]);
+          atomicMin(&lowest, keys[i]);
         }
       }
     }
   }
   storageBarrier();
   workgroupBarrier();
-  if (local == 0u) { pair = vec2<u32>(atomicLoad(&listed), ~atomicLoad(&lowest)); }
+  if (local == 0u) { pair = vec2<u32>(atomicLoad(&listed), atomicLoad(&lowest)); }
   return workgroupUniformLoad(&pair);
 }
 
@@ -121,12 +120,18 @@ var<workgroup> bestToken: atomic<u32>;
 
 @compute @workgroup_size(${threads})
 fn main(@builtin(local_invocation_index) local: u32${sum.builtins === '' ? '' : `, ${sum.builtins}`}) {
-${readParameters('survey')}  for (var chunk = local; chunk < ${chunks}u; chunk += ${threads}u) { atomicMax(&most, survey[${chunksAt}u + 4u * chunk]); }
-  workgroupBarrier();
+${readParameters('survey')}  // Workgroup memory begins as anything: an unchecked device does not clear it.
   if (local == 0u) {
-    pair = vec2<u32>(atomicLoad(&most), 0u);
+    atomicStore(&most, 0u);
+    atomicStore(&listed, 0u);
+    atomicStore(&lowest, 0xffffffffu);
+    atomicStore(&bestScore, 0u);
     atomicStore(&bestToken, ${noToken}u);
   }
+  workgroupBarrier();
+  for (var chunk = local; chunk < ${chunks}u; chunk += ${threads}u) { atomicMax(&most, survey[${chunksAt}u + 4u * chunk]); }
+  workgroupBarrier();
+  if (local == 0u) { pair = vec2<u32>(atomicLoad(&most), 0u); }
   let topKey = workgroupUniformLoad(&pair).x;
   let sound = topKey > ${lowestOrder} && topKey < ${infiniteOrder};
   let seed = vec2<u32>(survey[${samplingWord.seed}], survey[${samplingWord.seed + 1}]);

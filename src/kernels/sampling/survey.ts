@@ -59,6 +59,13 @@ ${mainHead(chunks, surveyThreads, sum.builtins)}${readParameters('sampling')}  l
 ${lines((j) => `  let v${j} = orders(${vectorStart('group', 'local', j)});\n`)}  let most4 = ${repeat(groupVectors - 1, () => 'max(', '')}largest(v0)${repeat(groupVectors - 1, (j) => `, largest(v${j + 1}))`, '')};
   survey[${groupsAt}u + group * ${surveyThreads}u + local] = most4;
   if (group == 0u && local < ${samplingWord.counts}u) { survey[local] = sampling[local]; }
+  // Workgroup memory begins as anything: an unchecked device does not clear it.
+  if (local == 0u) {
+    atomicStore(&most, 0u);
+    atomicStore(&bestScore, 0u);
+    atomicStore(&bestToken, 0xffffffffu);
+  }
+  workgroupBarrier();
   atomicMax(&most, most4);
   workgroupBarrier();
   let top = atomicLoad(&most);
@@ -73,7 +80,6 @@ ${lines((j) => `  let v${j} = orders(${vectorStart('group', 'local', j)});\n`)} 
     var best = 0u;
     var token = 0xffffffffu;
 ${lines((j) => `    contend(v${j}, ${vectorStart('group', 'local', j)}, seed, &best, &token);\n`)}    atomicMax(&bestScore, best);
-    atomicStore(&bestToken, 0xffffffffu);
     workgroupBarrier();
     if (best == atomicLoad(&bestScore)) { atomicMin(&bestToken, token); }
     workgroupBarrier();
