@@ -1,8 +1,9 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { ArgumentError, BusyError, ContextError, DisposedError, OutOfMemoryError, UnsupportedError } from '../../src/core/errors.js';
 import { resolveSampling, Sampler } from '../../src/engine/sampler.js';
+import type { Graph } from '../../src/graph/graph.js';
 import { Decoder } from '../../src/model/decoder.js';
-import type { Backend } from '../../src/runtime/backend.js';
+import type { Backend, Executable, Program } from '../../src/runtime/backend.js';
 import { CpuBackend } from '../../src/runtime/cpu-backend.js';
 import { largestDifference, makeDecoder } from '../support/models.js';
 import { syntheticModel } from '../support/synthetic.js';
@@ -180,9 +181,24 @@ test('quantised weights decode as well as they evaluate', async () => {
   backend.dispose();
 });
 
-/** Takes every fused operation of a decode step, which the CPU composes of plain ones. */
+/** Takes every fused operation of a decode step, which the CPU composes of plain ones, and notes the window of attention of every run. */
 class FusingBackend extends CpuBackend {
+  readonly windows: number[] = [];
   override readonly refuses: Backend['refuses'] = () => undefined;
+
+  override program(graph: Graph): Program {
+    const program = super.program(graph);
+    const window = graph.nodes.find((node) => node.op === 'attendToken')?.params.window ?? Number.POSITIVE_INFINITY;
+    const prepare: Program['prepare'] = async (bindings) => {
+      const executable = await program.prepare(bindings);
+      const run: Executable['run'] = (writes, reads) => {
+        this.windows.push(window);
+        return executable.run(writes, reads);
+      };
+      return { stepCount: executable.stepCount, profile: () => executable.profile(), run };
+    };
+    return { ...program, prepare };
+  }
 }
 
 test('a decode step goes on over the end of its window with the cache that it has', async () => {
@@ -191,15 +207,24 @@ test('a decode step goes on over the end of its window with the cache that it ha
   const decoders = [await makeDecoder(backend, model, options), await makeDecoder(fusing, model, options)];
   const text = Array.from({ length: 507 }, (_, i) => (i * 31 + (i >> 3)) % 64);
   const logits: Float32Array[][] = [];
+  const positions: number[] = [];
   for (const one of decoders) {
     const rows = [await one.nextLogits(text)];
-    for (let i = 0; i < 10; i++) rows.push(await one.nextLogits([(i * 7 + 3) % 64]));
-    one.rewind(500);
-    rows.push(await one.nextLogits([9]));
+    fusing.windows.length = 0;
+    for (let i = 0; i < 11; i++) {
+      if (i === 10) one.rewind(500);
+      if (one.backend === fusing) positions.push(one.position);
+      rows.push(await one.nextLogits([(i * 7 + 3) % 64]));
+    }
     one.dispose();
     logits.push(rows);
   }
   const [plain = [], fused = []] = logits;
   for (const [i, row] of plain.entries()) expect(largestDifference(fused[i] ?? [], row), `row ${i}`).toBeLessThan(1e-5);
+  // No run is at a position that its window does not reach, and near positions do not pay for far ones.
+  expect(fusing.windows).toHaveLength(positions.length);
+  expect(positions.every((position, i) => position < (fusing.windows[i] ?? 0))).toBe(true);
+  expect(new Set(fusing.windows).size).toBe(2);
+  expect(fusing.windows.at(-1)).toBe(fusing.windows[0]);
   fusing.dispose();
 });
