@@ -203,12 +203,13 @@ function attends(change: Change, more: Omit<OpParams['attention'], 'scale'> = {}
   const turns = table('turns');
   const x = g.input('x', f32(1, 8));
   const normed = g.rmsNorm(x, g.param('gain', f32(8)), 1e-5);
-  const product = (name: string, from: NodeId, residual?: NodeId): NodeId => {
+  const product = (name: string, from: NodeId): NodeId => {
+    const residual = change === 'a residual' ? x : undefined;
     const y = g.linear(from, g.param(name, f32(heads * width, 8)), residual === undefined ? {} : { residual });
     return g.reshape(change === 'a bias on one' && name === 'wk' ? g.binary('add', y, g.param('bk', f32(heads * width))) : y, [1, heads, width]);
   };
   const q = g.rope(product('wq', normed), turns, session, 'halves');
-  const rawK = product('wk', normed, change === 'a residual' ? x : undefined);
+  const rawK = product('wk', normed);
   const k = g.rope(
     change === 'a norm on one' ? g.rmsNorm(rawK, g.param('k_gain', f32(width)), 1e-5) : rawK,
     change === 'two tables' ? table('others') : turns,
