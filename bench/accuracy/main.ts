@@ -1,11 +1,12 @@
 /**
  * How far each path of the kernels is from f64 over the same weights: KL(f64 || path) of the next token's probabilities at every position of a text, token by token as decoding computes them, or in
  * runs of many rows as a prompt is.
- * Arguments: GGUF files; --text=FILE (default: what the model itself writes at temperature 1), --tokens=N a passage (default 256), --passages=N spread over the text (default 2),
- * --only=TEXT (paths whose name has it), --json.
+ * Arguments: GGUF files, --synthetic=NAME:MIX; --text=FILE (default: what the model itself writes at temperature 1), --tokens=N a passage (default 256), --passages=N spread over the text
+ * (default 2), --only=TEXT (paths whose name has it).
  */
 
 import { readFile } from 'node:fs/promises';
+import { basename } from 'node:path';
 import { dtypes } from '../../src/core/dtype.js';
 import { loadModel } from '../../src/engine/load.js';
 import { openGguf } from '../../src/formats/gguf/index.js';
@@ -17,6 +18,9 @@ import type { Backend } from '../../src/runtime/backend.js';
 import { CpuBackend } from '../../src/runtime/cpu-backend.js';
 import { WebGpuBackend } from '../../src/runtime/webgpu-backend.js';
 import { loadTokenizer } from '../../src/text/index.js';
+import { BenchArgs } from '../support/args.js';
+import { modelOptions, modelsOf } from '../support/models.js';
+import type { BenchResult, Figure } from '../support/result.js';
 import { divergence, type LoadedFile, logSoftmax, makeDecoder, readModel, referenceLogits } from './model.js';
 
 export const summary = 'KL of every kernel path against f64 over the same weights';
@@ -30,8 +34,7 @@ interface Path {
 }
 
 /** Over all positions of the passages. */
-export interface Accuracy {
-  readonly path: string;
+interface Accuracy {
   readonly positions: number;
   readonly meanKl: number;
   /** Standard error of the mean. */
@@ -50,37 +53,44 @@ interface Passage {
   readonly wanted: readonly Float64Array[];
 }
 
-export async function run(args: readonly string[]): Promise<void> {
-  const option = (name: string, otherwise: string): string => args.find((arg) => arg.startsWith(`--${name}=`))?.slice(name.length + 3) ?? otherwise;
-  const [tokens, passages, only] = [Number(option('tokens', '256')), Number(option('passages', '2')), option('only', '')];
-  const results: object[] = [];
-  for (const file of args.filter((arg) => !arg.startsWith('--'))) {
+export async function run(args: readonly string[]): Promise<BenchResult> {
+  const known = new BenchArgs(args, { values: [...modelOptions, 'text', 'tokens', 'passages', 'only'] });
+  const [tokens, passages, only, text] = [known.count('tokens', 256), known.count('passages', 2), known.text('only') ?? '', known.text('text')];
+  const { adapter, paths } = await pathsHere();
+  const figures: Figure[] = [];
+  for (const { name, path: file } of await modelsOf(known)) {
     const model = await readModel(file);
-    const texts = await passagesOf(file, option('text', ''), tokens, passages);
-    console.error(`${file}: ${texts.length} passages of ${tokens} tokens, f64 references`);
+    const texts = await passagesOf(file, text, tokens, passages);
+    console.error(`${name}: ${texts.length} passages of ${tokens} tokens, f64 references`);
     const wanted = texts.map((ids): Passage => ({ ids, wanted: rowsOf(referenceLogits(model, ids), model.config.vocabulary).map(logSoftmax) }));
-    const accuracies: Accuracy[] = [];
     const wholeBlocks = model.config.headWidth % dtypes.q8_planes.block === 0;
-    for (const path of (await paths()).filter(({ name, cacheType }) => name.includes(only) && (cacheType !== 'q8_0' || wholeBlocks))) {
-      accuracies.push(await measure(path, model, wanted));
-      console.error(line(accuracies.at(-1)));
+    for (const path of paths.filter((one) => one.name.includes(only) && (one.cacheType !== 'q8_0' || wholeBlocks))) {
+      const { meanKl: value, ...details } = await measure(path, model, wanted);
+      console.error(line(path.name, { meanKl: value, ...details }));
+      const { checks } = path.backend;
+      figures.push({
+        name: `${name}, ${path.name}`,
+        value,
+        unit: 'nats',
+        checks,
+        details: { ...details, text: text === undefined ? 'its own' : basename(text) },
+      });
     }
-    results.push({ file: file.split('/').at(-1), text: option('text', '').split('/').at(-1) || 'its own', tokens, passages, accuracies });
   }
-  if (args.includes('--json')) console.log(JSON.stringify(results));
+  return { adapter, figures };
 }
 
 /** Every path that this machine has; what it lacks is said. */
-async function paths(): Promise<readonly Path[]> {
+async function pathsHere(): Promise<{ readonly adapter: string; readonly paths: readonly Path[] }> {
   const cpu = new CpuBackend();
-  const found: Path[] = [
+  const paths: Path[] = [
     { name: 'CPU, prompt', backend: cpu, steps: 'prompt', cacheType: 'f32' },
     { name: 'CPU, token by token', backend: cpu, steps: 'token', cacheType: 'f32' },
     { name: 'CPU, prompt, q8_0 cache', backend: cpu, steps: 'prompt', cacheType: 'q8_0' },
   ];
   if (!(await GpuDevice.isAvailable())) {
     console.error('there is no WebGPU adapter: the CPU alone is measured');
-    return found;
+    return { adapter: cpu.name, paths };
   }
   const gpu = await GpuDevice.request();
   console.error(`WebGPU: ${gpu.adapterInfo.name}`);
@@ -89,22 +99,24 @@ async function paths(): Promise<readonly Path[]> {
     new WebGpuBackend(gpu, { owned: false, kernels: { activations: 'int8', leastMatrixRows: Number.POSITIVE_INFINITY } }),
     new WebGpuBackend(gpu, { owned: false, kernels: { activations: 'f32', leastMatrixRows: 1 } }),
   ];
-  found.push({ name: 'WebGPU f32, prompt, f32 cache', backend: plain, steps: 'prompt', cacheType: 'f32' });
-  found.push({ name: 'WebGPU f32, prompt, f16 cache', backend: plain, steps: 'prompt', cacheType: 'f16' });
-  if (hasMatrices(gpu.capabilities)) found.push({ name: 'WebGPU f16 matrices, prompt, f16 cache', backend: matrices, steps: 'prompt', cacheType: 'f16' });
+  paths.push({ name: 'WebGPU f32, prompt, f32 cache', backend: plain, steps: 'prompt', cacheType: 'f32' });
+  paths.push({ name: 'WebGPU f32, prompt, f16 cache', backend: plain, steps: 'prompt', cacheType: 'f16' });
+  if (hasMatrices(gpu.capabilities)) paths.push({ name: 'WebGPU f16 matrices, prompt, f16 cache', backend: matrices, steps: 'prompt', cacheType: 'f16' });
   else console.error('no f16 matrices: the device has none that the kernels use');
-  found.push({ name: 'WebGPU f32, token by token, f32 cache', backend: plain, steps: 'token', cacheType: 'f32' });
-  found.push({ name: 'WebGPU f32, token by token, f16 cache', backend: plain, steps: 'token', cacheType: 'f16' });
-  found.push({ name: 'WebGPU f32, token by token, q8_0 cache', backend: plain, steps: 'token', cacheType: 'q8_0' });
+  paths.push({ name: 'WebGPU f32, token by token, f32 cache', backend: plain, steps: 'token', cacheType: 'f32' });
+  paths.push({ name: 'WebGPU f32, token by token, f16 cache', backend: plain, steps: 'token', cacheType: 'f16' });
+  paths.push({ name: 'WebGPU f32, token by token, q8_0 cache', backend: plain, steps: 'token', cacheType: 'q8_0' });
+  if (gpu.capabilities.packedDot) paths.push({ name: 'WebGPU 8-bit activations, prompt, f16 cache', backend: rounded, steps: 'prompt', cacheType: 'f16' });
+  else console.error('no 8-bit activations in prompts: the device has no dot products of packed bytes');
   const unable = packsActivations(gpu.capabilities);
-  if (unable === undefined) found.push({ name: 'WebGPU 8-bit activations, token by token, f16 cache', backend: rounded, steps: 'token', cacheType: 'f16' });
+  if (unable === undefined) paths.push({ name: 'WebGPU 8-bit activations, token by token, f16 cache', backend: rounded, steps: 'token', cacheType: 'f16' });
   else console.error(`no 8-bit activations: ${unable}`);
-  return found;
+  return { adapter: gpu.adapterInfo.name, paths };
 }
 
 /** Ids of each passage, BOS first where the model wants it. */
-async function passagesOf(path: string, textFile: string, tokens: number, count: number): Promise<readonly (readonly number[])[]> {
-  if (textFile === '') return Promise.all(Array.from({ length: count }, (_, seed) => written(path, tokens, seed)));
+async function passagesOf(path: string, textFile: string | undefined, tokens: number, count: number): Promise<readonly (readonly number[])[]> {
+  if (textFile === undefined) return Promise.all(Array.from({ length: count }, (_, seed) => written(path, tokens, seed)));
   const file = await openGguf(path);
   const tokenizer = loadTokenizer(file);
   await file.close();
@@ -124,7 +136,7 @@ async function written(path: string, tokens: number, seed: number): Promise<read
   return [...start, ...ids];
 }
 
-async function measure({ name, backend, steps, cacheType }: Path, model: LoadedFile, passages: readonly Passage[]): Promise<Accuracy> {
+async function measure({ backend, steps, cacheType }: Path, model: LoadedFile, passages: readonly Passage[]): Promise<Accuracy> {
   const { vocabulary } = model.config;
   const contextLength = Math.max(...passages.map(({ ids }) => ids.length));
   const decoder = await makeDecoder(backend, model, { contextLength, cacheType, prefillChunk: steps === 'token' ? 1 : contextLength });
@@ -148,7 +160,7 @@ async function measure({ name, backend, steps, cacheType }: Path, model: LoadedF
   } finally {
     decoder.dispose();
   }
-  return { path: name, ...summaryOf(divergences), sameArgmax: same, perplexityRatio: Math.exp(surprise / next) };
+  return { ...summaryOf(divergences), sameArgmax: same, perplexityRatio: Math.exp(surprise / next) };
 }
 
 function summaryOf(divergences: readonly number[]): Pick<Accuracy, 'positions' | 'meanKl' | 'standardError' | 'p99Kl' | 'maxKl'> {
@@ -160,9 +172,7 @@ function summaryOf(divergences: readonly number[]): Pick<Accuracy, 'positions' |
   return { positions, meanKl, standardError: Math.sqrt(variance / positions), p99Kl, maxKl };
 }
 
-function line(accuracy: Accuracy | undefined): string {
-  if (accuracy === undefined) return '';
-  const { path, positions, meanKl, standardError, p99Kl, maxKl, sameArgmax, perplexityRatio } = accuracy;
+function line(path: string, { positions, meanKl, standardError, p99Kl, maxKl, sameArgmax, perplexityRatio }: Accuracy): string {
   const kl = `mean KL ${meanKl.toExponential(2)} (+- ${standardError.toExponential(1)}), 99% ${p99Kl.toExponential(1)}, most ${maxKl.toExponential(1)}`;
   return `  ${path.padEnd(52)} ${kl}, same argmax ${sameArgmax} of ${positions}, perplexity x ${perplexityRatio.toFixed(6)}`;
 }

@@ -2,8 +2,8 @@
 
 import type { Backend } from '../../src/runtime/backend.js';
 
-/** Rates are better high, times and bytes low. */
-export type Unit = 'tok/s' | 'TFLOP/s' | 'GB/s' | 'us' | 'ms' | 's' | 'MiB' | 'count';
+/** Rates are better high, times, bytes and divergences low. */
+export type Unit = 'tok/s' | 'TFLOP/s' | 'GB/s' | 'us' | 'ms' | 's' | 'MiB' | 'count' | 'nats';
 
 export interface Figure {
   /** What was done, sizes included: "llama-3.1-8b:q4_k_m after 512". Equal names with equal `by` and `checks` are the same figure of two days. */
@@ -70,9 +70,10 @@ export function formatFigure({ value, unit, least, most }: Figure): string {
   return `${formatNumber(value)} ${unit}${range}`;
 }
 
-/** Three significant digits at least, and none after the point from 100 on. */
+/** Three significant digits at least, and none after the point from 100 on; powers of ten below a thousandth. */
 export function formatNumber(value: number): string {
   if (!Number.isFinite(value)) return String(value);
+  if (value !== 0 && Math.abs(value) < 1e-3) return value.toExponential(2);
   const digits = Math.abs(value) >= 100 || value === 0 ? 0 : Math.min(6, 2 - Math.floor(Math.log10(Math.abs(value))));
   return value.toLocaleString('en-US', { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
