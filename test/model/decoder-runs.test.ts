@@ -181,9 +181,11 @@ test('quantised weights decode as well as they evaluate', async () => {
   backend.dispose();
 });
 
-/** Takes every fused operation of a decode step, which the CPU composes of plain ones, and notes the window of attention of every run. */
+/** Takes every fused operation of a decode step, which the CPU composes of plain ones, and notes of every run the window of its attention and how often it was run. */
 class FusingBackend extends CpuBackend {
-  readonly windows: number[] = [];
+  /** Of a GPU the decoder keeps several submits of several runs on their way. */
+  override readonly kind = 'webgpu' as 'cpu';
+  readonly runs: { readonly window: number; readonly times: number }[] = [];
   override readonly refuses: Backend['refuses'] = () => undefined;
 
   override program(graph: Graph): Program {
@@ -191,40 +193,62 @@ class FusingBackend extends CpuBackend {
     const window = graph.nodes.find((node) => node.op === 'attendToken')?.params.window ?? Number.POSITIVE_INFINITY;
     const prepare: Program['prepare'] = async (bindings) => {
       const executable = await program.prepare(bindings);
-      const run: Executable['run'] = (writes, reads) => {
-        this.windows.push(window);
-        return executable.run(writes, reads);
+      const run: Executable['run'] = (writes, reads, times = 1) => {
+        this.runs.push({ window, times });
+        return executable.run(writes, reads, times);
       };
-      return { stepCount: executable.stepCount, profile: () => executable.profile(), run };
+      return { stepCount: executable.stepCount, profile: () => executable.profile(), followedBy: (next) => executable.followedBy(next), run };
     };
     return { ...program, prepare };
   }
 }
 
-test('a decode step goes on over the end of its window with the cache that it has', async () => {
-  const fusing = new FusingBackend();
-  const options = { contextLength: 530, prefillChunk: 128 } as const;
-  const decoders = [await makeDecoder(backend, model, options), await makeDecoder(fusing, model, options)];
+describe('a decode step whose window ends', () => {
+  const options = { contextLength: 540, prefillChunk: 128 } as const;
   const text = Array.from({ length: 507 }, (_, i) => (i * 31 + (i >> 3)) % 64);
-  const logits: Float32Array[][] = [];
-  const positions: number[] = [];
-  for (const one of decoders) {
-    const rows = [await one.nextLogits(text)];
-    fusing.windows.length = 0;
-    for (let i = 0; i < 11; i++) {
-      if (i === 10) one.rewind(500);
-      if (one.backend === fusing) positions.push(one.position);
-      rows.push(await one.nextLogits([(i * 7 + 3) % 64]));
+  let fusing: FusingBackend;
+  let plain: Decoder;
+  let fused: Decoder;
+  beforeEach(async () => {
+    fusing = new FusingBackend();
+    plain = await makeDecoder(backend, model, options);
+    fused = await makeDecoder(fusing, model, options);
+    for (const one of [plain, fused]) await one.nextToken(text);
+    fusing.runs.length = 0;
+  });
+  afterEach(() => {
+    plain.dispose();
+    fused.dispose();
+    fusing.dispose();
+  });
+
+  /** Every run ends inside its window: from `start` on, one after the other. */
+  function expectInside(start: number): void {
+    let position = start;
+    for (const { window, times } of fusing.runs) {
+      position += times;
+      expect(position).toBeLessThanOrEqual(window);
     }
-    one.dispose();
-    logits.push(rows);
   }
-  const [plain = [], fused = []] = logits;
-  for (const [i, row] of plain.entries()) expect(largestDifference(fused[i] ?? [], row), `row ${i}`).toBeLessThan(1e-5);
-  // No run is at a position that its window does not reach, and near positions do not pay for far ones.
-  expect(fusing.windows).toHaveLength(positions.length);
-  expect(positions.every((position, i) => position < (fusing.windows[i] ?? 0))).toBe(true);
-  expect(new Set(fusing.windows).size).toBe(2);
-  expect(fusing.windows.at(-1)).toBe(fusing.windows[0]);
-  fusing.dispose();
+
+  test('goes on with the cache that it has, and comes back', async () => {
+    for (let i = 0; i < 10; i++) {
+      const ids = [(i * 7 + 3) % 64];
+      expect(largestDifference(await fused.nextLogits(ids), await plain.nextLogits(ids))).toBeLessThan(1e-5);
+    }
+    expectInside(text.length);
+    // Near positions do not pay for far ones.
+    expect(new Set(fusing.runs.map(({ window }) => window)).size).toBe(2);
+    for (const one of [plain, fused]) one.rewind(500);
+    expect(largestDifference(await fused.nextLogits([9]), await plain.nextLogits([9]))).toBeLessThan(1e-5);
+    expect(fusing.runs.at(-1)?.window).toBe(fusing.runs[0]?.window);
+  });
+
+  test('is not run past it, however many tokens are on their way', async () => {
+    const tokens: number[][] = [[], []];
+    for (let i = 0; i < 25; i++) for (const [index, one] of [plain, fused].entries()) tokens[index]?.push(await one.continueGreedy());
+    expect(tokens[1]).toEqual(tokens[0]);
+    expectInside(text.length);
+    expect(new Set(fusing.runs.map(({ window }) => window)).size).toBe(2);
+  });
 });
