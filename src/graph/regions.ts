@@ -83,7 +83,7 @@ class Growth {
 }
 
 /** The region node that takes the place of `root`. */
-function regionOf(graph: Graph, root: GraphNode, members: ReadonlySet<NodeId>): GraphNode {
+export function regionOf(graph: Graph, root: GraphNode, members: ReadonlySet<NodeId>): GraphNode {
   const inputs = inputsOf(graph, members);
   const steps: RegionStep[] = [];
   const stepOf = new Map<NodeId, number>();

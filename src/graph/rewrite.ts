@@ -1,6 +1,7 @@
 import { sameShape } from '../core/tensor.js';
 import type { OpName, OpParams } from '../ops/params.js';
 import { updatedInputs } from '../ops/table.js';
+import { fuseEpilogues } from './epilogues.js';
 import type { Graph, GraphNode, NodeId } from './graph.js';
 import { fuseRegions } from './regions.js';
 import type { RewriteEntry } from './rewrite-entry.js';
@@ -14,7 +15,7 @@ export interface RewriteResult {
 }
 
 export interface RewriteOptions {
-  /** Whether chains of elementwise operations become one kernel each; default false. */
+  /** Whether chains of elementwise operations become one kernel each, and move into the product that they follow; default false. */
   readonly regions?: boolean;
 }
 
@@ -106,7 +107,7 @@ export function rewrite(graph: Graph, options: RewriteOptions = {}): RewriteResu
   let current = graph;
   for (const rule of rules) current = removeDead(applyRule(current, rule, report));
   current = removeDead(mergeEqual(current));
-  if (options.regions === true) current = removeDead(fuseRegions(current, report));
+  if (options.regions === true) current = removeDead(fuseEpilogues(removeDead(fuseRegions(current, report)), report));
   verify(current);
   return { graph: current, report };
 }

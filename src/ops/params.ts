@@ -77,7 +77,8 @@ export interface OpParams {
   attention: { readonly scale: number; readonly window?: number; readonly softcap?: number };
   argmax: Record<never, never>;
 
-  matmul: { readonly transposeA: boolean; readonly transposeB: boolean; readonly alpha: number };
+  /** `epilogue`: steps over the product (input 0) and the further inputs (1 and on), made by the rewriter. */
+  matmul: { readonly transposeA: boolean; readonly transposeB: boolean; readonly alpha: number; readonly epilogue?: readonly RegionStep[] };
 
   /** `axes` ascending, counted from 0; with `keepDims` they stay as axes of size 1. */
   reduce: { readonly fn: ReduceFunction; readonly axes: readonly number[]; readonly keepDims: boolean };

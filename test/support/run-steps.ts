@@ -5,6 +5,7 @@ import type { BindingKind, GpuKernel } from '../../src/core/kernel.js';
 import type { Step, StepArg } from '../../src/core/step.js';
 import { byteLengthOfType, elementCount, roundUp, type TensorType } from '../../src/core/tensor.js';
 import { capabilitiesOf, wantedFeatures } from '../../src/gpu/capabilities.js';
+import { packedRounding } from '../../src/kernels/dp4a/rounding.js';
 import { matrixRounding } from '../../src/kernels/matrix/rounding.js';
 import { gpuWeightStore } from '../../src/kernels/weights.js';
 import type { CaseInput, OpCase } from '../../src/ops/case.js';
@@ -113,7 +114,7 @@ export async function failures<K extends ComputeOp>(
   const capabilities = maskCapabilities(test.capabilities, options.mask ?? {});
   for (const opCase of cases) {
     const { got } = await runCase(test, rule, opCase, options);
-    const { worst, where } = caseError(opCase, got, matrixRounding(opCase, capabilities));
+    const { worst, where } = caseError(opCase, got, matrixRounding(opCase, capabilities) ?? packedRounding(opCase, capabilities));
     if (!(worst <= 1)) failed.push(`${opCase.name}: ${worst.toFixed(2)} of the accepted error at ${where}`);
   }
   return failed;

@@ -3,15 +3,25 @@ import type { LoweringContext, LoweringNode, LoweringRule, TensorRef } from '../
 import type { CpuKernel } from '../kernel.js';
 import { cpuStep, inputOf } from '../step.js';
 import { linear } from './linear.js';
+import { region } from './tensor.js';
 
-/** The product that `linear` has, x wᵀ: operands that lie otherwise are copied first, and `alpha` goes into a copy. */
+/** The product that `linear` has, x wᵀ: operands that lie otherwise are copied first, and `alpha` goes into a copy; an epilogue follows as a region. */
 export const matmul: LoweringRule<'matmul', CpuKernel> = (node, context) => {
+  const { epilogue, ...params } = node.params;
+  if (epilogue === undefined) return product(node, context);
+  const made = context.scratch(node.output.type);
+  const inputs = [made, ...node.inputs.slice(2)];
+  const plain = { ...node, params, inputs: node.inputs.slice(0, 2), output: made };
+  return [...product(plain, context), ...region({ ...node, op: 'region', params: { steps: epilogue }, inputs }, context)];
+};
+
+const product: LoweringRule<'matmul', CpuKernel> = (node, context) => {
   const { transposeA, transposeB, alpha } = node.params;
   const [a, b] = [inputOf(node, 0), inputOf(node, 1)];
   const x = transposeA ? turned(node, context, a, true, 1) : { ref: a, steps: [] };
   const w = !transposeB || alpha !== 1 ? turned(node, context, b, !transposeB, alpha) : { ref: b, steps: [] };
-  const product: LoweringNode<'linear'> = { ...node, op: 'linear', params: { bias: false, residual: false }, inputs: [x.ref, w.ref] };
-  return [...x.steps, ...w.steps, ...linear(product, context)];
+  const plain: LoweringNode<'linear'> = { ...node, op: 'linear', params: { bias: false, residual: false }, inputs: [x.ref, w.ref] };
+  return [...x.steps, ...w.steps, ...linear(plain, context)];
 };
 
 /** A matrix times `alpha`, transposed or as it is, in a scratch value. */

@@ -8,6 +8,7 @@ import { splitSumKernel } from '../matrix/split-sum.js';
 import { expectedSeconds, splitCounts, type TileRate } from '../occupancy.js';
 import { permutedAxes, stridedCopyKernel } from '../strided-copy.js';
 import { arg } from '../template.js';
+import { epilogueOf } from './epilogue.js';
 import type { GemmShape } from './shape.js';
 import { maxSkinny, type SkinnyPlan, selectSkinny, skinnyKernel } from './skinny.js';
 import { type GemmTile, gemmKernel, gemmTileBytes, gemmTileSize } from './tile.js';
@@ -101,13 +102,20 @@ export function matmulRule(capabilities: GpuCapabilities): LoweringRule<'matmul'
     const turned = context.scratch({ dtype: 'f32', shape: [shape.k, shape.n] });
     const kernel = stridedCopyKernel(permutedAxes([shape.n, shape.k], [1, 0]), 0);
     const copy = { label: `${node.label} turn`, node: node.id, kernel, args: [arg(b, 'read'), arg(turned, 'write')] };
-    return [copy, ...product({ ...node, params: { ...node.params, transposeB: false }, inputs: [need(node.inputs[0]), turned] }, context)];
+    return [
+      copy,
+      ...product({ ...node, params: { ...node.params, transposeB: false }, inputs: [need(node.inputs[0]), turned, ...node.inputs.slice(2)] }, context),
+    ];
   };
 }
 
 function shapeOf({ inputs, output, params }: LoweringNode<'matmul'>): GemmShape {
   const [m = 0, n = 0] = output.type.shape;
-  return { m, n, k: need(inputs[0]).type.shape[params.transposeA ? 0 : 1] ?? 0, ...params };
+  const { epilogue, ...plain } = params;
+  const shape = { m, n, k: need(inputs[0]).type.shape[params.transposeA ? 0 : 1] ?? 0, ...plain };
+  if (epilogue === undefined) return shape;
+  const extras = inputs.slice(2).map((ref) => ref.type.shape);
+  return { ...shape, epilogue: epilogueOf(epilogue, extras, output.type.shape) };
 }
 
 export function gemmRule(select: (shape: GemmShape) => GemmChoice): LoweringRule<'matmul', GpuKernel> {
@@ -116,12 +124,20 @@ export function gemmRule(select: (shape: GemmShape) => GemmChoice): LoweringRule
     const shape = shapeOf(node);
     const { m, n } = shape;
     const choice = select(shape);
-    const kernel = gemmKernelOf(shape, choice);
     const split = choice.splits > 1;
+    const { epilogue, ...plain } = shape;
+    const kernel = gemmKernelOf(split ? plain : shape, choice);
+    const extras = node.inputs.slice(2).map((ref) => arg(ref, 'read'));
     const y = split ? context.scratch({ dtype: 'f32', shape: [choice.splits, m, n] }) : node.output;
-    const product = { label: split ? `${node.label} parts` : node.label, node: node.id, kernel, args: [arg(a, 'read'), arg(b, 'read'), arg(y, 'write')] };
+    const product = {
+      label: split ? `${node.label} parts` : node.label,
+      node: node.id,
+      kernel,
+      args: [arg(a, 'read'), arg(b, 'read'), ...(split ? [] : extras), arg(y, 'write')],
+    };
     if (!split) return [product];
-    const sum = splitSumKernel({ splits: choice.splits, rows: m, outputs: n, columns: n, start: 0, bias: false, residual: 'none' });
-    return [product, { label: `${node.label} sum`, node: node.id, kernel: sum, args: [arg(y, 'read'), arg(node.output, 'write')] }];
+    const finish = epilogue === undefined ? {} : { epilogue };
+    const sum = splitSumKernel({ splits: choice.splits, rows: m, outputs: n, columns: n, start: 0, bias: false, residual: 'none', ...finish });
+    return [product, { label: `${node.label} sum`, node: node.id, kernel: sum, args: [arg(y, 'read'), ...extras, arg(node.output, 'write')] }];
   };
 }

@@ -5,7 +5,8 @@
 
 import type { GpuKernel } from '../../core/kernel.js';
 import { declareBindings, defineKernel, f32Literal, foldGrid, mainHead } from '../template.js';
-import { type GemmShape, range } from './shape.js';
+import { epilogueBindings, epilogueFunctions, finished } from './epilogue.js';
+import { type GemmShape, range, shapeParams } from './shape.js';
 
 /** Lines of the small side up to which these kernels serve. */
 export const maxSkinny = 4;
@@ -94,16 +95,17 @@ export function skinnyKernel(shape: GemmShape, plan: SkinnyPlan): GpuKernel {
   const element = (name: 'a' | 'b'): string => ((name === sides.large ? sides.vector === 4 : sides.smallVectors) ? 'vec4<f32>' : 'f32');
   return defineKernel({
     family: 'gemm_skinny',
-    params: { ...shape, ...plan },
-    bindings: ['read', 'read', 'read_write'],
+    params: { ...shapeParams(shape), ...plan },
+    bindings: ['read', 'read', ...epilogueBindings(shape.epilogue).map(([, , kind]) => kind), 'read_write'],
     workgroups: foldGrid(groups),
     workgroupSize: plan.threads,
     workgroupBytes: plan.threads * (sum === 'f32' ? 4 : 16),
     wgsl: () => `${declareBindings([
       ['a', element('a'), 'read'],
       ['b', element('b'), 'read'],
+      ...epilogueBindings(shape.epilogue),
       ['y', 'f32', 'read_write'],
-    ])}var<workgroup> parts: array<${sum}, ${plan.threads}>;
+    ])}${epilogueFunctions(shape.epilogue)}var<workgroup> parts: array<${sum}, ${plan.threads}>;
 ${mainHead(groups, plan.threads)}${place(sides, plan)}${products(shape, sides, plan)}${addUp(shape, sides, plan)}}
 `,
   });
@@ -189,7 +191,7 @@ function vectorAt(pattern: string, d: string): string {
 
 /** Adds the sums of a team (`depth`) or of the slices of a line (`lines`) in workgroup memory; the first writes y. */
 function addUp(shape: GemmShape, sides: Sides, { threads, lanes, splits }: SkinnyPlan): string {
-  const { m, n, alpha } = shape;
+  const { m, n, alpha, epilogue } = shape;
   const { depthFast, vector, lines, few } = sides;
   const [count, step, index] = depthFast ? [lanes, 1, 'lane'] : [threads / lanes, lanes, 'slice'];
   const halves: string[] = [];
@@ -199,9 +201,13 @@ function addUp(shape: GemmShape, sides: Sides, { threads, lanes, splits }: Skinn
   const scale = alpha === 1 ? '' : ` * ${f32Literal(alpha)}`;
   const part = splits === 1 ? '' : `split * ${m * n}u + `;
   const store = (s: number): string => {
-    if (sumType(sides) === 'f32') return `y[${part}${sides.outputAt('line', s)}] = parts[local]${scale};`;
+    const element = (line: string, value: string): string => {
+      const [row, column] = sides.small === 'a' ? [`${s}u`, line] : [line, `${s}u`];
+      return `y[${part}${sides.outputAt(line, s)}] = ${finished(epilogue, `${value}${scale}`, row, column)};`;
+    };
+    if (sumType(sides) === 'f32') return element('line', 'parts[local]');
     return range(vector)
-      .map((i) => `y[${part}${sides.outputAt(`(line + ${i}u)`, s)}] = parts[local].${'xyzw'.charAt(i)}${scale};`)
+      .map((i) => element(`(line + ${i}u)`, `parts[local].${'xyzw'.charAt(i)}`))
       .join(' ');
   };
   return range(few)

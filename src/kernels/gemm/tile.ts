@@ -6,7 +6,8 @@
 
 import type { GpuKernel } from '../../core/kernel.js';
 import { declareBindings, defineKernel, f32Literal, foldGrid, mainHead } from '../template.js';
-import { type DepthSplit, type GemmShape, range } from './shape.js';
+import { epilogueBindings, epilogueFunctions, finished } from './epilogue.js';
+import { type DepthSplit, type GemmShape, range, shapeParams } from './shape.js';
 
 export interface GemmTile {
   /** Threads along the rows and along the columns of C. */
@@ -82,8 +83,8 @@ export function gemmKernel(shape: GemmShape, tile: GemmTile, depth: DepthSplit):
   const operands = [operand('a', shape, tile), operand('b', shape, tile)] as const;
   return defineKernel({
     family: 'gemm',
-    params: { ...shape, ...tile, ...depth },
-    bindings: ['read', 'read', 'read_write'],
+    params: { ...shapeParams(shape), ...tile, ...depth },
+    bindings: ['read', 'read', ...epilogueBindings(shape.epilogue).map(([, , kind]) => kind), 'read_write'],
     workgroups: foldGrid(count),
     workgroupSize: threads,
     workgroupBytes: gemmTileBytes(tile),
@@ -94,8 +95,9 @@ export function gemmKernel(shape: GemmShape, tile: GemmTile, depth: DepthSplit):
       return `${declareBindings([
         ['a', operands[0].vectors ? 'vec4<f32>' : 'f32', 'read'],
         ['b', operands[1].vectors ? 'vec4<f32>' : 'f32', 'read'],
+        ...epilogueBindings(shape.epilogue),
         ['y', shape.n % 4 === 0 ? 'vec4<f32>' : 'f32', 'read_write'],
-      ])}${arrays}${mainHead(count, threads)}${tilePlace(tilesM, tilesN, tileM, tileN, depth)}${threadPlace(tile)}${operands
+      ])}${epilogueFunctions(shape.epilogue)}${arrays}${mainHead(count, threads)}${tilePlace(tilesM, tilesN, tileM, tileN, depth)}${threadPlace(tile)}${operands
         .map((o) => fetchPlaces(o, threads, shape))
         .join('')}${accumulators(tile)}${loop(shape, tile, depth, operands, whole)}${stores(shape, tile, depth)}}
 `;
@@ -223,16 +225,18 @@ function loop(shape: GemmShape, tile: GemmTile, { tiles }: DepthSplit, operands:
 }
 
 function stores(shape: GemmShape, tile: GemmTile, { splits }: DepthSplit): string {
-  const { m, n, alpha } = shape;
+  const { m, n, alpha, epilogue } = shape;
   const [tileM, tileN] = gemmTileSize(tile);
   const vectors = n % 4 === 0;
   const part = splits === 1 ? '' : `split * ${vectors ? (m * n) / 4 : m * n}u + `;
   const scaled = (value: string): string => (alpha === 1 ? value : `${value} * ${f32Literal(alpha)}`);
   const column = (sum: string, j: number): string => {
     const first = `bFirst + ${4 * j * tile.threads[1]}u + 4u * tn`;
-    if (vectors) return `    ${n % tileN === 0 ? '' : `if (${first} < ${n}u) `}{ y[${part}row * ${n / 4}u + (${first}) / 4u] = ${scaled(sum)}; }\n`;
+    const element = (i: number): string => finished(epilogue, scaled(`${sum}.${'xyzw'.charAt(i)}`), 'row', `${first} + ${i}u`);
+    const vector = epilogue === undefined ? scaled(sum) : `vec4<f32>(${range(4).map(element).join(', ')})`;
+    if (vectors) return `    ${n % tileN === 0 ? '' : `if (${first} < ${n}u) `}{ y[${part}row * ${n / 4}u + (${first}) / 4u] = ${vector}; }\n`;
     return range(4)
-      .map((i) => `    if (${first} + ${i}u < ${n}u) { y[${part}row * ${n}u + ${first} + ${i}u] = ${scaled(`${sum}.${'xyzw'.charAt(i)}`)}; }\n`)
+      .map((i) => `    if (${first} + ${i}u < ${n}u) { y[${part}row * ${n}u + ${first} + ${i}u] = ${element(i)}; }\n`)
       .join('');
   };
   return range(tile.quadrants[0])

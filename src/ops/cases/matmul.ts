@@ -1,4 +1,5 @@
 import type { OpCase } from '../case.js';
+import type { RegionStep } from '../params.js';
 import { floatInput, seededRandom } from './weight-data.js';
 
 /** One product of random matrices. Errors are those of sums that cancel. */
@@ -27,10 +28,33 @@ const sizes: readonly (readonly [m: number, k: number, n: number])[] = [
   [6, 1001, 8],
 ];
 
+/** A bias of the columns, a further tensor, one of the rows and a number, through an activation, over tiles and over a few lines; whole and split depths. */
+function epilogueCase(m: number, k: number, n: number, transposeB: boolean, seed: number): OpCase<'matmul'> {
+  const plain = matmulCase(m, k, n, false, transposeB, 0.5, seed);
+  const random = seededRandom(seed + 1000);
+  const steps: readonly RegionStep[] = [
+    { op: 'binary', fn: 'add', x: { input: 0 }, y: { input: 1 } },
+    { op: 'unary', fn: 'silu', x: { step: 0 } },
+    { op: 'binary', fn: 'mul', x: { step: 1 }, y: { input: 2 } },
+    { op: 'binary', fn: 'sub', x: { step: 2 }, y: { input: 3 } },
+    { op: 'binary', fn: 'add', x: { step: 3 }, y: { value: 0.25 } },
+  ];
+  const extras = [[n], [m, n], [m, 1]].map((shape) => floatInput('input', shape, random));
+  return { ...plain, name: `${plain.name} finished`, params: { ...plain.params, epilogue: steps }, inputs: [...plain.inputs, ...extras] };
+}
+
+const finished: readonly (readonly [m: number, k: number, n: number, transposeB: boolean])[] = [
+  [2, 64, 70, false],
+  [70, 300, 3, true],
+  [33, 20, 36, false],
+  [9, 1024, 17, true],
+];
+
 /** Each size with every way to lie, in turn; edges in every direction, vectors, depths that are split. */
 export function matmulCases(): readonly OpCase<'matmul'>[] {
-  return sizes.flatMap(([m, k, n], i) => [
+  const plain = sizes.flatMap(([m, k, n], i) => [
     matmulCase(m, k, n, i % 2 === 1, i % 4 >= 2, i % 3 === 0 ? -0.5 : 1, 1400 + i),
     matmulCase(m, k, n, i % 2 === 0, i % 4 < 2, 1, 1450 + i),
   ]);
+  return [...plain, ...finished.map(([m, k, n, transposeB], i) => epilogueCase(m, k, n, transposeB, 1480 + i))];
 }
