@@ -66,9 +66,10 @@ async function once({ path }: BenchModel, known: BenchArgs): Promise<Run> {
   const deviceMs = performance.now() - start;
   const began = performance.now();
   const kernels = gpu === undefined ? undefined : watchKernels(gpu.device, began);
-  const model = await loadModel(path, { device: gpu ?? 'cpu' });
+  const prompt = promptIds(known.count('prompt', 128));
+  const model = await loadModel(path, { device: gpu ?? 'cpu', promptTokens: prompt.length });
   const loadMs = performance.now() - began;
-  await model.generate(promptIds(known.count('prompt', 128)), { maxTokens: 1, temperature: 0 }).result;
+  await model.generate(prompt, { maxTokens: 1, temperature: 0 }).result;
   const firstTokenMs = performance.now() - began;
   const { weightsMs, weightBytes } = model.loadTimings;
   const { name: adapter, checks } = model.backend;

@@ -61,5 +61,5 @@ export { detectRuntime as runtime, type Runtime } from './platform/runtime.js';
 export { Arena, type ArenaLocation } from './runtime/arena.js';
 export type { Backend, BackendKind, StepTiming } from './runtime/backend.js';
 export { CompiledGraph, type CompileOptions, type OutputData, type TensorData } from './runtime/compiled-graph.js';
-export { chromeTrace, formatProfile, type ProfileRow, profileRows } from './runtime/profile.js';
+export { chromeTrace, chromeTraceOfRuns, formatProfile, type ProfileRow, profileRows, type TracedRun } from './runtime/profile.js';
 export { type BackendOptions, type DeviceChoice, openBackend } from './runtime/select.js';

@@ -10,6 +10,8 @@ import { type Session, warn } from './session.js';
 export interface LoadSettings extends DeviceOptions {
   readonly context?: number;
   readonly kv?: CacheType;
+  /** About how many tokens the first prompt has. */
+  readonly promptTokens?: number;
 }
 
 /** Loads and says where the model runs, and why. */
@@ -19,6 +21,7 @@ export async function loadForCommand(session: Session, source: string, settings:
     ...backendOptions(settings),
     ...(settings.context === undefined ? {} : { contextLength: settings.context }),
     ...(settings.kv === undefined ? {} : { cacheType: settings.kv }),
+    ...(settings.promptTokens === undefined ? {} : { promptTokens: settings.promptTokens }),
     signal: session.signal,
     onWarning: (message) => {
       bar.clear();

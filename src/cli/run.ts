@@ -5,6 +5,7 @@ import { resolveSampling } from '../engine/sampler.js';
 import { formatLabelled, plural } from './format.js';
 import { type LoadSettings, loadForCommand } from './load.js';
 import { addCacheOption, addDeviceOptions, collect, realNumber, wholeNumber } from './options.js';
+import { profileRun } from './profile.js';
 import { exitStatus, readInput, type Session } from './session.js';
 
 interface RunOptions extends LoadSettings {
@@ -17,12 +18,17 @@ interface RunOptions extends LoadSettings {
   readonly seed?: number;
   readonly stop?: readonly string[];
   readonly json?: true;
+  /** A file for the trace, or true for the default one. */
+  readonly profile?: string | true;
 }
+
+const defaultTrace = 'centella-trace.json';
 
 const examples = `Examples:
   centella run model.gguf --prompt "Once upon a time" --max-tokens 200
   centella run model.gguf --prompt "The fox said" --temperature 0      the likeliest text, the same every time
   printf "Dear reader," | centella run model.gguf --prompt -           the prompt from standard input, as it is
+  centella run model.gguf --prompt "Hello" --profile trace.json        where the time goes, by kernel
   centella run model.gguf --prompt "Hello" --stop "." --json           text, token ids and timings as JSON
 `;
 
@@ -41,6 +47,10 @@ export function addRun(program: Command, session: Session): void {
     .option('--seed <s>', 'the same seed on the same device gives the same text (default: a random one)', wholeNumber(0))
     .option('--stop <text>', 'end before this text; may be given several times', collect)
     .option('--context <n>', 'positions of the context (default: what the model was trained for, at most 4096)', wholeNumber(1))
+    .option(
+      '--profile [file]',
+      `time, bandwidth and FLOP rate of every kernel; a trace for a browser's trace viewer goes to the file (default: ${defaultTrace})`,
+    )
     .option('--json', 'one JSON object at the end, instead of the text')
     .addHelpText('before', examples);
   addDeviceOptions(addCacheOption(command)).action((source: string, options: RunOptions) => run(session, source, options));
@@ -51,18 +61,22 @@ async function run(session: Session, source: string, options: RunOptions): Promi
   const settings = generateOptions(session, options);
   // Options out of range are told at once, not after a long load.
   resolveSampling(settings);
-  const model = await loadForCommand(session, source, options);
+  const model = await loadForCommand(session, source, { ...options, promptTokens: Math.ceil(prompt.length / charactersPerToken) || 1 });
   try {
     const generation = model.generate(prompt, settings);
     if (!options.json) await stream(session, generation, options.prompt === '-' ? '' : prompt);
     const result = await generation.result;
     if (options.json) await session.terminal.write(`${JSON.stringify(jsonResult(model, prompt, result))}\n`);
     reportTimings(session, result);
+    if (options.profile !== undefined) await profileRun(session, model, result, options.profile === true ? defaultTrace : options.profile);
     if (result.finishReason === 'aborted') session.status = exitStatus.interrupted;
   } finally {
     model.dispose();
   }
 }
+
+/** Of English text, about: enough to know which kernels a prompt needs. */
+const charactersPerToken = 4;
 
 function generateOptions(session: Session, options: RunOptions): GenerateOptions {
   const { maxTokens, temperature, topK, topP, minP, seed, stop } = options;

@@ -25,6 +25,8 @@ export interface LoadOptions extends BackendOptions {
   readonly cacheType?: CacheType;
   /** Most prompt tokens in one run. Default: 2048 on GPUs with matrix units, else 512. */
   readonly prefillChunk?: number;
+  /** About how many tokens the first prompt will have: kernels for it are compiled while the weights stream. Default: they are compiled when the prompt comes. */
+  readonly promptTokens?: number;
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: LoadProgress) => void;
   /** What is odd about the file without making it unusable. Nothing is ever printed. */
@@ -62,10 +64,15 @@ export async function loadModel(source: GgufSource, options: LoadOptions = {}): 
       const ropeFactors = await readRopeFactors(file, signal);
       decoder = await Decoder.create(backend, config, weights, { contextLength, ...sessionDefaults(backend, config, contextLength, options) }, ropeFactors);
       const weightsStarted = performance.now();
+      // Kernels compile on threads of their own while the weights stream, the decode step's first.
+      const compiling = decoder.warm(Math.min(options.promptTokens ?? 1, contextLength));
+      compiling.catch(() => undefined);
       const weightBytes = await uploadWeights(file, decoder, options);
-      await Promise.all([backend.idle(), decoder.warm()]);
+      await backend.idle();
+      const weightsMs = performance.now() - weightsStarted;
+      await compiling;
       const now = performance.now();
-      const loadTimings = { totalMs: now - started, weightsMs: now - weightsStarted, weightBytes };
+      const loadTimings = { totalMs: now - started, weightsMs, weightBytes };
       return new Model({ backend, decoder, tokenizer, loadTimings, ownsBackend: true });
     } catch (error) {
       decoder?.dispose();
@@ -87,10 +94,11 @@ function sessionDefaults(backend: Backend, { headWidth }: DecoderConfig, context
 }
 
 function contextFor(config: DecoderConfig, options: LoadOptions): number {
-  const { contextLength = Math.min(config.trainedContext, defaultContext), prefillChunk = defaultChunk } = options;
+  const { contextLength = Math.min(config.trainedContext, defaultContext), prefillChunk = defaultChunk, promptTokens = 1 } = options;
   for (const [name, value] of [
     ['contextLength', contextLength],
     ['prefillChunk', prefillChunk],
+    ['promptTokens', promptTokens],
   ] as const) {
     if (!Number.isSafeInteger(value) || value < 1) throw new ArgumentError(name, `${name} must be a whole number from 1, got ${value}`);
   }

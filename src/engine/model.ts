@@ -2,7 +2,7 @@ import { ArgumentError, BusyError, DisposedError } from '../core/errors.js';
 import type { MemoryLedger } from '../core/memory.js';
 import type { Decoder } from '../model/decoder.js';
 import type { DecoderConfig } from '../model/decoder-config.js';
-import type { Backend, BackendKind, StepTiming } from '../runtime/backend.js';
+import type { Backend, BackendKind, Ceilings, StepTiming } from '../runtime/backend.js';
 import type { Tokenizer } from '../text/index.js';
 import { assertPromptFits, Generation } from './generation.js';
 import { type LogitsHook, resolveSampling, type SamplingOptions } from './sampler.js';
@@ -29,6 +29,13 @@ export interface LoadTimings {
   /** Reading, packing and uploading the weights. */
   readonly weightsMs: number;
   readonly weightBytes: number;
+}
+
+export interface ProfileOptions {
+  /** Tokens of the run: 1 (the default) decodes, more are a prompt's, at most what one run takes. */
+  readonly tokens?: number;
+  /** Tokens that the cache holds before it. Default 0. */
+  readonly after?: number;
 }
 
 export interface BackendReport {
@@ -129,12 +136,33 @@ export class Model {
     }
   }
 
-  /** Device time of each step of one decode run, after a prompt of one token. */
-  async profile(): Promise<readonly StepTiming[]> {
+  /**
+   * Device time of each step of one run, with its bytes and operations: the run that takes `tokens` tokens after `after` others.
+   * @throws UnsupportedError where the device has no clock for it; BusyError, ContextError, ArgumentError as for `generate`.
+   */
+  async profile({ tokens = 1, after = 0 }: ProfileOptions = {}): Promise<readonly StepTiming[]> {
     this.#check();
     if (this.#busy) throw new BusyError('a generation is running on this model: await or cancel it first');
-    this.#decoder.rewind(0);
-    return this.#decoder.profile(this.tokenizer.bosId ?? 0);
+    for (const [name, value, least] of [
+      ['tokens', tokens, 1],
+      ['after', after, 0],
+    ] as const)
+      if (!(Number.isSafeInteger(value) && value >= least)) throw new ArgumentError(name, `${name} must be a whole number from ${least}, got ${value}`);
+    this.#busy = true;
+    try {
+      this.#decoder.rewind(0);
+      const filler = (count: number): number[] => new Array<number>(count).fill(this.tokenizer.bosId ?? 0);
+      if (after > 0) await this.#decoder.nextToken(filler(after));
+      return await this.#decoder.profile(filler(Math.min(tokens, this.#decoder.options.prefillChunk)));
+    } finally {
+      this.#busy = false;
+    }
+  }
+
+  /** What the device reaches, measured now in a fraction of a second: what profiles are held against. Undefined where nothing measures it. */
+  async ceilings(): Promise<Ceilings | undefined> {
+    this.#check();
+    return this.#backend.ceilings?.();
   }
 
   /** Bytes in use, by class and label. */

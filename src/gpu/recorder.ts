@@ -8,6 +8,11 @@ export interface Dispatch {
   readonly pipeline: GPUComputePipeline;
   readonly bindGroup: GPUBindGroup;
   readonly grid: Grid;
+  /**
+   * For profiles: dispatches of one kind have the same kernel, on other data, and may run several times and out of order as long as a whole run follows (they count nothing up, and read no
+   * indices from memory that others use meanwhile). Absent for one that may not.
+   */
+  readonly kind?: string | undefined;
 }
 
 export class Recorder {
@@ -16,17 +21,19 @@ export class Recorder {
   readonly #bindGroups: GPUBindGroup[] = [];
   /** Workgroups, three numbers a dispatch. */
   readonly #grids: number[] = [];
+  readonly #kinds: (string | undefined)[] = [];
 
   get length(): number {
     return this.#pipelines.length;
   }
 
   /** Appends a dispatch and returns its index. */
-  add({ label, pipeline, bindGroup, grid }: Dispatch): number {
+  add({ label, pipeline, bindGroup, grid, kind }: Dispatch): number {
     this.#labels.push(label);
     this.#pipelines.push(pipeline);
     this.#bindGroups.push(bindGroup);
     this.#grids.push(grid[0], grid[1], grid[2]);
+    this.#kinds.push(kind);
     return this.length - 1;
   }
 
@@ -36,11 +43,17 @@ export class Recorder {
     this.#pipelines.push(...other.#pipelines);
     this.#bindGroups.push(...other.#bindGroups);
     this.#grids.push(...other.#grids);
+    this.#kinds.push(...other.#kinds);
   }
 
   label(index: number): string {
     this.#assertIndex(index);
     return this.#labels[index] as string;
+  }
+
+  kind(index: number): string | undefined {
+    this.#assertIndex(index);
+    return this.#kinds[index];
   }
 
   /** Another grid for a recorded dispatch, for kernels whose work grows with the position. A zero leaves the dispatch out. */

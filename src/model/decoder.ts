@@ -6,6 +6,7 @@ import { type Refusal, rewriteDecode } from '../graph/rewrite-decode.js';
 import { chosenTokens, chosenWords, noToken, stateWord, stateWords } from '../ops/state.js';
 import { Arena, allocateBanks } from '../runtime/arena.js';
 import type { Backend, BackendKind, Executable, Program, Region, RegionWrite, StepTiming, Storage } from '../runtime/backend.js';
+import { withWork } from '../runtime/profile.js';
 import { TensorStore } from '../runtime/tensors.js';
 import type { DecoderConfig } from './decoder-config.js';
 import { type CacheType, decoderGraph, decoderNames } from './decoder-graph.js';
@@ -270,16 +271,18 @@ export class Decoder {
     });
   }
 
-  /** Times each step of one decode run at the present position; the cache keeps its tokens. */
-  async profile(token: number): Promise<readonly StepTiming[]> {
-    this.#checkIds([token]);
+  /** Times each step of the run that takes these tokens at the present position; the cache keeps its tokens. */
+  async profile(ids: readonly number[]): Promise<readonly StepTiming[]> {
+    this.#checkIds(ids);
     return this.#exclusive(async () => {
-      this.#checkRoom(1);
+      this.#checkRoom(ids.length);
       this.#forgetAhead();
-      const executable = await this.#executable(this.#runFor(1));
-      await executable.run(this.#writes([token]));
-      for (const { storage, offset, bytes } of this.#writes([token])) await this.backend.write(storage, offset, bytes);
-      return executable.profile();
+      const run = this.#runFor(ids.length);
+      const executable = await this.#executable(run);
+      await executable.run(this.#writes(ids));
+      for (const { storage, offset, bytes } of this.#writes(ids)) await this.backend.write(storage, offset, bytes);
+      const live = { rows: ids.length, positions: this.#position + ids.length };
+      return withWork(await executable.profile(), run.program.plan, live);
     });
   }
 

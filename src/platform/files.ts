@@ -69,6 +69,18 @@ export async function openFile(path: string | URL): Promise<RandomAccessFile> {
   };
 }
 
+/**
+ * Writes a file of text, over one that is there.
+ * @throws CentellaError E_IO where it cannot be written.
+ */
+export async function writeTextFile(path: string, text: string): Promise<void> {
+  await nodeModule('node:fs/promises')
+    .writeFile(path, text)
+    .catch((cause: unknown) => {
+      throw ioError(`cannot write ${path}`, cause);
+    });
+}
+
 function ioError(what: string, cause: unknown): CentellaError {
   return new CentellaError('E_IO', `${what}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
 }

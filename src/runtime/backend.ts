@@ -37,11 +37,22 @@ export interface Bindings {
   leafOffset?(owner: ValueId): number;
 }
 
-/** Time of one step on the device. */
+/** Time of one step on the device, the steps laid end to end. */
 export interface StepTiming {
   readonly label: string;
   readonly startNs: number;
   readonly ns: number;
+  /** Bytes that it has to read and write, and multiplications and additions of its products, where they were counted. */
+  readonly bytes?: number;
+  readonly flops?: number;
+}
+
+/** What a device was measured to reach. */
+export interface Ceilings {
+  /** Bytes a second of reading a buffer that no cache holds. */
+  readonly bytesPerSecond: number;
+  /** Multiplications and additions a second in f32. */
+  readonly flopsPerSecond: number;
 }
 
 /** A plan bound to storage: a flat list of steps that is replayed. */
@@ -54,7 +65,7 @@ export interface Executable {
   run(writes?: readonly RegionWrite[], reads?: readonly Region[], times?: number): Promise<readonly Uint8Array[]>;
   /** The steps of this executable and then those of another one of the same backend, as one. */
   followedBy(next: Executable): Executable;
-  /** Runs every step once and times each. `UnsupportedError` where the device has no clock for it. */
+  /** Times each step; the last run of them is a whole one, in order. `UnsupportedError` where the device has no clock for it. */
   profile(): Promise<readonly StepTiming[]>;
 }
 
@@ -88,6 +99,8 @@ export interface Backend {
   /** Waits until everything asked for is done. */
   idle(): Promise<void>;
   ledger(): MemoryLedger;
+  /** Measures what the device reaches, in a fraction of a second; absent where profiles have nothing to be held against. */
+  ceilings?(): Promise<Ceilings>;
   /** What this backend's arithmetic may add to the error of each output of a case, beyond what the case accepts; undefined where it adds nothing. */
   caseRounding(opCase: OpCase): Float64Array | undefined;
   dispose(): void;

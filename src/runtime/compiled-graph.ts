@@ -6,6 +6,7 @@ import type { ExecutionPlan } from '../plan/execution-plan.js';
 import { Arena, allocateBanks } from './arena.js';
 import type { Backend, Executable, Region, RegionWrite, StepTiming, Storage } from './backend.js';
 import { checkIds, idRanges } from './id-ranges.js';
+import { withWork } from './profile.js';
 import { TensorStore } from './tensors.js';
 
 /** Values of a tensor: numbers of its type (f32, i32, u32), or raw bytes in ggml's layout for every type. */
@@ -140,10 +141,10 @@ export class CompiledGraph {
     return this.#executable.run(writes, reads);
   }
 
-  /** Runs once and times each step on the device. */
+  /** Times each step on the device, with the bytes and operations that it takes; outputs and states are as after one run. */
   profile(): Promise<readonly StepTiming[]> {
     this.#check();
-    return this.#executable.profile();
+    return this.#executable.profile().then((timings) => withWork(timings, this.plan));
   }
 
   dispose(): void {

@@ -16,9 +16,10 @@ import { type GpuTargetOptions, gpuTarget } from '../kernels/target.js';
 import { decodeRounding } from '../ops/activation-rounding.js';
 import type { OpCase } from '../ops/case.js';
 import type { NodeTypes, Target, WeightStore } from '../ops/target.js';
-import type { ExecutionPlan } from '../plan/execution-plan.js';
+import type { ExecutionPlan, PlannedStep } from '../plan/execution-plan.js';
 import { planGraph } from '../plan/plan.js';
-import type { Backend, Bindings, Executable, Program, Region, RegionWrite, StepTiming, Storage } from './backend.js';
+import type { Backend, Bindings, Ceilings, Executable, Program, Region, RegionWrite, StepTiming, Storage } from './backend.js';
+import { measureCeilings } from './ceilings.js';
 
 const storageUsage = bufferUsage.storage | bufferUsage.copySrc | bufferUsage.copyDst;
 
@@ -138,6 +139,10 @@ export class WebGpuBackend implements Backend {
     return this.gpu.memory.ledger();
   }
 
+  ceilings(): Promise<Ceilings> {
+    return measureCeilings(this.gpu);
+  }
+
   caseRounding(opCase: OpCase): Float64Array | undefined {
     const node = { op: opCase.op, params: opCase.params, inputs: opCase.inputs.map((input) => input.type) } as NodeTypes;
     const rounds = this.#target.refuses?.(node) === undefined;
@@ -163,9 +168,25 @@ async function prepare(gpu: GpuDevice, readback: ReadbackRing, plan: ExecutionPl
     });
     const pipeline = pipelines[index];
     if (pipeline === undefined) throw new DeviceError('E_DEVICE', `${step.label} has no pipeline`);
-    recorder.add({ label: step.label, pipeline, bindGroup: gpu.pipelines.bindGroup(step.kernel, buffers, step.label), grid: step.kernel.workgroups });
+    const bindGroup = gpu.pipelines.bindGroup(step.kernel, buffers, step.label);
+    const kind = isRepeatable(plan, step) ? step.kernel.key : undefined;
+    recorder.add({ label: step.label, pipeline, bindGroup, grid: step.kernel.workgroups, kind });
   });
   return new GpuExecutable(gpu, readback, recorder);
+}
+
+/** Operations that take the integers of activations for numbers, never for places in memory. */
+const products: ReadonlySet<string> = new Set(['linear', 'tokenLinear', 'qkv', 'gatedProduct', 'attention', 'attendToken', 'argmax', 'chooseNext']);
+
+/** Whether a step may run more often than its plan says: counters of a state would go on, and indices in memory that is another value's meanwhile lead anywhere. */
+function isRepeatable({ graph, values }: ExecutionPlan<GpuKernel>, { node, args }: PlannedStep<GpuKernel>): boolean {
+  const op = graph.nodes[node]?.op ?? '';
+  return args.every(({ value, access, location }) => {
+    const dtype = values.get(value)?.type.dtype;
+    if (dtype === 'f32' || dtype === 'f16') return true;
+    if (location.storage === 'state') return access === 'read';
+    return location.storage !== 'arena' || access === 'write' || products.has(op);
+  });
 }
 
 class GpuExecutable implements Executable {

@@ -1,4 +1,6 @@
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { loadModel } from '../../src/llm.js';
 import { centella, outputOf } from '../support/cli.js';
@@ -37,6 +39,18 @@ describe('centella run', () => {
     // 8 layers of keys and values, 512 positions of 2 heads of 64: 34 bytes for 32 elements.
     expect(kv.bytes).toBe((8 * 2 * 512 * 2 * 64 * 34) / 32);
     expect(await outputOf([...run, '--kv', 'q8_0', '--prompt', 'Once upon a time', '--max-tokens', '24'])).toBe(text);
+  });
+
+  it('profiles with --profile: a table of kernels for the prompt and for one token, and a trace in a file', async () => {
+    const trace = join(mkdtempSync(join(tmpdir(), 'centella-')), 'trace.json');
+    const { status, stderr } = await centella([...run, '--prompt', 'Once upon a time', '--max-tokens', '3', '--profile', trace]);
+    expect(status).toBe(0);
+    expect(stderr).toMatch(/^a prompt of \d+ tokens\nstep +runs +us +share +MB +GB\/s +GFLOP +TFLOP\/s$/m);
+    expect(stderr).toMatch(/^one token after \d+\nstep /m);
+    expect(stderr).toMatch(/^ffn_gate\S* linear q8_0 +\d+ +[\d.]+ +[\d.]+% +[\d.]+ +\d+ +[\d.]+ +[\d.]+$/m);
+    const { traceEvents } = JSON.parse(readFileSync(trace, 'utf8')) as { traceEvents: { ph: string; tid: number }[] };
+    rmSync(dirname(trace), { recursive: true });
+    for (const tid of [1, 2]) expect(traceEvents.filter((event) => event.ph === 'X' && event.tid === tid).length).toBeGreaterThan(10);
   });
 
   it('reads the prompt from standard input as it is', async () => {

@@ -128,4 +128,40 @@ describe('Recorder on a device', () => {
     expect(timesByLabel(times)).toHaveLength(2);
     expect(gpu.memory.ledger().byClass.staging.bytes).toBe(0);
   });
+
+  it('times dispatches of one kind together, and runs the others once, after them', async () => {
+    const { recorder, output } = await chain();
+    const counted = floats(gpu, 'counted', 128).buffer;
+    // y += x: twice would be seen.
+    const once = scaleKernel(2, 2, {
+      key: 'accumulate',
+      wgsl: () => `@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3<u32>) { y[id.x] += x[id.x]; }`,
+    });
+    const kind = new Recorder();
+    const add = (recorded: GpuKernel, from: GPUBuffer, to: GPUBuffer, name?: string): Promise<void> =>
+      gpu.pipelines.get(recorded).then((pipeline) => {
+        const bindGroup = gpu.pipelines.bindGroup(recorded, [{ buffer: from }, { buffer: to }]);
+        kind.add({ label: recorded.key, pipeline, bindGroup, grid: recorded.workgroups, kind: name });
+      });
+    const [x, y] = [floats(gpu, 'x', 128).buffer, floats(gpu, 'y', 128).buffer];
+    await gpu.uploader.write(x, 0, bytesOf(ramp(128)));
+    for (const to of [y, output, y]) await add(scaleKernel(3, 2), x, to, 'scale');
+    await add(once, y, counted);
+    kind.append(recorder);
+    const times = await profile(gpu, kind);
+    expect(times.map(({ ns }) => ns).slice(0, 3)).toEqual(new Array(3).fill(times[0]?.ns));
+    let start = 0;
+    for (const { ns, startNs } of times) {
+      expect(startNs).toBeCloseTo(start, 3);
+      start += ns;
+    }
+    const read = gpu.createReadback({ depth: 1 });
+    const encoder = gpu.device.createCommandEncoder();
+    const ticket = read.copyInto(encoder, counted, 0, 512);
+    gpu.queue.submit([encoder.finish()]);
+    expect([...new Float32Array(await ticket.read())]).toEqual([...ramp(128)].map((value) => 3 * value));
+    read.dispose();
+  });
 });

@@ -63,7 +63,7 @@ describe('a decoder', () => {
     decoder.rewind(2);
     await expect(decoder.continueGreedy()).rejects.toThrow('call nextToken first');
     await decoder.nextToken([7]);
-    await decoder.profile(3);
+    await decoder.profile([3]);
     await expect(decoder.continueGreedy()).rejects.toThrow(ArgumentError);
     await decoder.evaluate([7]);
     await expect(decoder.continueGreedy()).rejects.toThrow(ArgumentError);
@@ -83,7 +83,7 @@ describe('a decoder', () => {
 
   test('profiles a step without moving', async () => {
     await decoder.nextToken(prompt);
-    const timings = await decoder.profile(4);
+    const timings = await decoder.profile([4]);
     expect(timings.length).toBeGreaterThan(5);
     expect(timings.every(({ ns, label }) => ns >= 0 && label !== '')).toBe(true);
     expect(decoder.position).toBe(prompt.length);
