@@ -183,7 +183,7 @@ function isRepeatable({ graph, values }: ExecutionPlan<GpuKernel>, { node, args 
   const op = graph.nodes[node]?.op ?? '';
   return args.every(({ value, access, location }) => {
     const dtype = values.get(value)?.type.dtype;
-    if (dtype === 'f32' || dtype === 'f16') return true;
+    if (dtype === 'f32' || dtype === 'f16' || dtype === 'q8_planes') return true;
     if (location.storage === 'state') return access === 'read';
     return location.storage !== 'arena' || access === 'write' || products.has(op);
   });

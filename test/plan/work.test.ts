@@ -33,7 +33,7 @@ test('attention reads caches up to the position, and computes over what each row
   const state = g.state('session', { dtype: 'u32', shape: [stateWords(rows)] });
   const cache = (name: string) => g.state(name, f32(kvHeads, capacity, width));
   const q = g.input('q', f32(rows, heads, width));
-  g.output('y', g.attention(q, cache('k'), cache('v'), state, 1));
+  g.output('y', g.attention(q, cache('k'), cache('v'), state, { scale: 1 }));
   const plan = planGraph(g.build(), target);
   const [whole] = planWork(plan);
   const [live] = planWork(plan, { rows, positions: 16 });
