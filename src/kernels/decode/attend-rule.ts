@@ -2,16 +2,18 @@
 
 import type { GpuCapabilities } from '../../core/capabilities.js';
 import type { GpuKernel } from '../../core/kernel.js';
-import type { Step } from '../../core/step.js';
+import type { Step, StepArg } from '../../core/step.js';
 import type { TensorType } from '../../core/tensor.js';
-import type { PlainRules } from '../../ops/decode-compose.js';
 import { need } from '../../ops/definition.js';
 import type { OpParams } from '../../ops/params.js';
 import type { FormDemand, LoweringContext, LoweringNode } from '../../ops/target.js';
 import { arg } from '../template.js';
 import { activationForm, activationType } from './activations.js';
-import { attendKernel, placeKernel } from './attend.js';
-import { attendProblem, selectAttend } from './attend-select.js';
+import { attendKernel } from './attend.js';
+import { attendMergeKernel, mergeThreads } from './attend-merge.js';
+import { attendProblem, selectAttend, selectSplit } from './attend-select.js';
+import { attendSplitKernel, partialFloats } from './attend-split.js';
+import type { AttendOutputs, AttendProblem } from './attend-text.js';
 
 /** A reason against the fused attention of these types, or undefined. */
 export function refuseAttend(types: readonly TensorType[], params: OpParams['attendToken'], capabilities: GpuCapabilities): string | undefined {
@@ -24,7 +26,6 @@ export function attendSteps(
   node: LoweringNode<'attendToken'>,
   context: LoweringContext,
   capabilities: GpuCapabilities,
-  plain: PlainRules<GpuKernel>['rules'],
 ): readonly Step<GpuKernel>[] | undefined {
   const problem = attendProblem(
     node.inputs.map((input) => input.type),
@@ -42,36 +43,48 @@ export function attendSteps(
     arg(session, 'read'),
     ...gains.map((gain) => arg(gain, 'read')),
   ];
-  const wanted = context.forms?.wanted ?? { plain: true };
-  const form = formOf(wanted.form, problem.heads * problem.width);
   const shape = selectAttend(problem, capabilities);
-  if (shape !== undefined) {
-    const packs = form && inputs.length + Number(wanted.plain) < capabilities.limits.maxStorageBuffersPerShaderStage;
-    const outputs = { plain: wanted.plain || !packs, packed: packs === true };
-    const made = outputs.packed ? context.scratch(activationType(problem.heads * problem.width)) : undefined;
-    if (made !== undefined) context.forms?.provide(made);
-    const args = [...inputs, ...(outputs.plain ? [arg(node.output, 'write')] : []), ...(made === undefined ? [] : [arg(made, 'write')])];
-    return [{ label: node.label, node: node.id, kernel: attendKernel(problem, shape, outputs), args }];
-  }
-  const query = context.scratch({ dtype: 'f32', shape: [1, problem.heads, problem.width] });
-  const place = {
-    label: `${node.label} place`,
-    node: node.id,
-    kernel: placeKernel(problem, capabilities.subgroupMinSize),
-    args: [...inputs, arg(query, 'write')],
-  };
-  const attention = {
-    op: 'attention' as const,
-    params: { scale: problem.scale },
-    inputs: [query, k, v, session],
-    output: node.output,
-    label: node.label,
-    id: node.id,
-  };
+  if (shape === undefined) return splitSteps(node, context, capabilities, problem, inputs);
+  const room = inputs.length + Number(context.forms?.wanted.plain ?? true) < capabilities.limits.maxStorageBuffersPerShaderStage;
+  const { outputs, args } = outputsOf(node, context, problem, room);
+  return [{ label: node.label, node: node.id, kernel: attendKernel(problem, shape, outputs), args: [...inputs, ...args] }];
+}
+
+function splitSteps(
+  node: LoweringNode<'attendToken'>,
+  context: LoweringContext,
+  capabilities: GpuCapabilities,
+  problem: AttendProblem,
+  inputs: readonly StepArg[],
+): readonly Step<GpuKernel>[] {
+  const shape = selectSplit(problem, capabilities);
+  const partials = context.scratch({ dtype: 'f32', shape: [partialFloats(problem, shape)] });
+  const { outputs, args } = outputsOf(node, context, problem, true);
+  const threads = mergeThreads(problem, shape, Math.min(256, capabilities.limits.maxComputeInvocationsPerWorkgroup));
   return [
-    place,
-    ...plain.attention(attention, { scratch: (type) => context.scratch(type), derived: (source, form, type) => context.derived(source, form, type) }),
+    { label: node.label, node: node.id, kernel: attendSplitKernel(problem, shape), args: [...inputs, arg(partials, 'write')] },
+    {
+      label: `${node.label} merge`,
+      node: node.id,
+      kernel: attendMergeKernel(problem, shape, threads, outputs),
+      args: [arg(partials, 'read'), arg(need(node.inputs[4]), 'read'), ...args],
+    },
   ];
+}
+
+/** What the last kernel leaves: the plain values, or the 8-bit form that the next product wants where there is a binding for it. */
+function outputsOf(
+  node: LoweringNode<'attendToken'>,
+  context: LoweringContext,
+  { heads, width }: AttendProblem,
+  room: boolean,
+): { readonly outputs: AttendOutputs; readonly args: readonly StepArg[] } {
+  const wanted = context.forms?.wanted ?? { plain: true };
+  const packed = formOf(wanted.form, heads * width) && room;
+  const outputs = { plain: wanted.plain || !packed, packed };
+  const made = packed ? context.scratch(activationType(heads * width)) : undefined;
+  if (made !== undefined) context.forms?.provide(made);
+  return { outputs, args: [...(outputs.plain ? [arg(node.output, 'write')] : []), ...(made === undefined ? [] : [arg(made, 'write')])] };
 }
 
 function formOf(form: FormDemand | undefined, width: number): boolean {

@@ -1,32 +1,24 @@
 /**
- * Attention of one token, from its raw queries, keys and values. Eight neighbours' elements of a head lie in one lane, so that a row of an f16 cache is one 16-byte load a lane.
- *
- * - `attendKernel`: windows whose scores fit in workgroup memory, one dispatch. A workgroup takes one query head and a slice of its columns: all scores, then the slice. The token's own key and value
- *   never pass through the cache: one workgroup of each KV head writes them for the tokens to come.
- * - `placeKernel`: turns queries and keys and writes the caches, for windows that need several workgroups a head.
+ * Attention of one token over windows whose scores fit in workgroup memory, one dispatch. A workgroup takes one query head and a slice of its columns: all scores, then the slice. The token's own key
+ * and value never pass through the cache: one workgroup of each KV head writes them for the tokens to come.
  */
 
 import type { GpuKernel } from '../../core/kernel.js';
-import type { RopePairing } from '../../ops/params.js';
 import { stateWord } from '../../ops/state.js';
 import { declareBindings, defineKernel, f32Literal, foldGrid, mainHead } from '../template.js';
 import { packFunction } from './activations.js';
-
-export interface AttendProblem {
-  readonly heads: number;
-  readonly kvHeads: number;
-  /** Elements of a head; RoPE turns all of them. */
-  readonly width: number;
-  readonly capacity: number;
-  /** Positions are below it. */
-  readonly window: number;
-  /** Rows of the angle table. */
-  readonly positions: number;
-  readonly pairing: RopePairing;
-  /** eps of the norms of Q and K. */
-  readonly eps: number | undefined;
-  readonly scale: number;
-}
+import {
+  type AttendOutputs,
+  type AttendProblem,
+  anglesText,
+  attendInputs,
+  lines,
+  packHalves,
+  range,
+  scatterSums,
+  turnedText,
+  unpackHalves,
+} from './attend-text.js';
 
 export interface AttendShape {
   readonly subgroupSize: number;
@@ -36,9 +28,6 @@ export interface AttendShape {
   /** Keys that a lane loads before it computes. */
   readonly unroll: number;
 }
-
-const range = (count: number): readonly number[] => Array.from({ length: count }, (_, i) => i);
-const lines = (count: number, line: (i: number) => string): string => range(count).map(line).join('');
 
 interface AttendLayout {
   /** Lanes of a row of keys, and rows that a subgroup takes at a time. */
@@ -85,12 +74,7 @@ export function attendBytes(problem: AttendProblem, shape: AttendShape): number 
   return (scoreCount(layout) + shape.subgroups * (layout.columns + 2) + layout.columns) * 4;
 }
 
-/** Whether lanes of 8 elements fit the heads: a power of two of them, at least two, in a subgroup. */
-export function fitsLanes(width: number, subgroupSize: number): boolean {
-  return [16, 32, 64, 128, 256].includes(width) && width / 8 <= subgroupSize;
-}
-
-export function attendKernel(problem: AttendProblem, shape: AttendShape, outputs: { readonly plain: boolean; readonly packed: boolean }): GpuKernel {
+export function attendKernel(problem: AttendProblem, shape: AttendShape, outputs: AttendOutputs): GpuKernel {
   const threads = shape.subgroups * shape.subgroupSize;
   const groups = problem.heads * shape.slices;
   const bindings = [
@@ -111,85 +95,7 @@ export function attendKernel(problem: AttendProblem, shape: AttendShape, outputs
   });
 }
 
-function attendInputs({ eps }: AttendProblem): readonly (readonly [string, string, 'read' | 'read_write'])[] {
-  return [
-    ['keys', 'vec4<u32>', 'read_write'],
-    ['values', 'vec4<u32>', 'read_write'],
-    ['raw', 'vec4<f32>', 'read'],
-    ['angles', 'vec4<f32>', 'read'],
-    ['state', 'u32', 'read'],
-    ...(eps === undefined ? [] : [['queryGain', 'vec4<f32>', 'read'] as const, ['keyGain', 'vec4<f32>', 'read'] as const]),
-  ];
-}
-
-/** Statements that leave the eight elements of a lane's head in `<name>0` and `<name>1`: loaded, normed, turned. `sub` is the lane within the head. */
-function turnedText({ width, pairing, eps }: AttendProblem, name: string, first: string, gain: (i: number) => string): string {
-  const lanes = width / 8;
-  const load = `  var ${name}0 = raw[${first} + sub * 2u];\n  var ${name}1 = raw[${first} + sub * 2u + 1u];\n`;
-  const steps = range(Math.log2(lanes));
-  const norm =
-    eps === undefined
-      ? ''
-      : `  var ${name}Sum = dot(${name}0, ${name}0) + dot(${name}1, ${name}1);
-${steps.map((i) => `  ${name}Sum += subgroupShuffleXor(${name}Sum, ${2 ** i}u);\n`).join('')}  let ${name}Norm = inverseSqrt(${name}Sum * ${f32Literal(1 / width)} + ${f32Literal(eps)});
-  ${name}0 *= ${name}Norm * ${gain(0)};
-  ${name}1 *= ${name}Norm * ${gain(1)};
-`;
-  const turn =
-    pairing === 'adjacent'
-      ? [0, 1]
-          .map((i) => `  ${name}${i} = ${name}${i} * turn${i}.xxzz + ${name}${i}.yxwz * vec4<f32>(-turn${i}.y, turn${i}.y, -turn${i}.w, turn${i}.w);\n`)
-          .join('')
-      : [0, 1].map((i) => `  ${name}${i} = ${name}${i} * cos${i} + subgroupShuffleXor(${name}${i}, ${lanes / 2}u) * sin${i};\n`).join('');
-  return load + norm + turn;
-}
-
-/** The angles of the lane's elements at `position`. */
-function anglesText({ width, positions, pairing }: AttendProblem): string {
-  const row = `min(position, ${positions - 1}u) * ${width / 4}u`;
-  if (pairing === 'adjacent') return `  let turn0 = angles[${row} + sub * 2u];\n  let turn1 = angles[${row} + sub * 2u + 1u];\n`;
-  const at = `${row} + (sub % ${width / 16}u) * 4u`;
-  return `${lines(4, (i) => `  let turn${i} = angles[${at} + ${i}u];\n`)}  let side = select(1.0, -1.0, sub < ${width / 16}u);
-  let cos0 = vec4<f32>(turn0.xz, turn1.xz);
-  let cos1 = vec4<f32>(turn2.xz, turn3.xz);
-  let sin0 = vec4<f32>(turn0.yw, turn1.yw) * side;
-  let sin1 = vec4<f32>(turn2.yw, turn3.yw) * side;
-`;
-}
-
-const packHalves = (name: string): string =>
-  `vec4<u32>(pack2x16float(${name}0.xy), pack2x16float(${name}0.zw), pack2x16float(${name}1.xy), pack2x16float(${name}1.zw))`;
-
-const unpackHalves = (name: string, words: string): string =>
-  `let ${name}0 = vec4<f32>(unpack2x16float(${words}.x), unpack2x16float(${words}.y)); let ${name}1 = vec4<f32>(unpack2x16float(${words}.z), unpack2x16float(${words}.w));`;
-
-/** Adds n partial sums over lanes 2 `from` apart down to `to`: each step hands half of the list to the other lane, so that each lane ends with n / 2^steps whole sums. */
-function scatterSums(names: readonly string[], from: number, to: number, tag: string): { readonly text: string; readonly sums: readonly string[] } {
-  let sums = names;
-  let text = '';
-  for (let step = from; step >= to; step /= 2) {
-    const half = sums.length / 2;
-    const list = sums;
-    const up = `${tag}Up${step}`;
-    text += `  let ${up} = (lane & ${step}u) != 0u;\n`;
-    sums = range(half).map((i) => `${tag}${step}_${i}`);
-    text += sums
-      .map(
-        (name, i) =>
-          `  let ${name} = select(${list[i]}, ${list[i + half]}, ${up}) + subgroupShuffleXor(select(${list[i + half]}, ${list[i]}, ${up}), ${step}u);\n`,
-      )
-      .join('');
-  }
-  return { text, sums };
-}
-
-function attendText(
-  problem: AttendProblem,
-  shape: AttendShape,
-  groups: number,
-  threads: number,
-  outputs: { readonly plain: boolean; readonly packed: boolean },
-): string {
+function attendText(problem: AttendProblem, shape: AttendShape, groups: number, threads: number, outputs: AttendOutputs): string {
   const { heads, kvHeads, width, capacity } = problem;
   const { subgroups, slices } = shape;
   const layout = layoutOf(problem, shape);
@@ -338,38 +244,4 @@ function writeText({ heads, kvHeads, width, capacity }: AttendProblem): string {
     values[at] = ${packHalves('f')};
   }
 `;
-}
-
-/** Writes turned queries, and keys and values into the caches: a group of lanes for each head. */
-export function placeKernel(problem: AttendProblem, subgroupSize: number): GpuKernel {
-  const { heads, kvHeads, width, capacity, eps } = problem;
-  const perGroup = subgroupSize / (width / 8);
-  const count = heads + 2 * kvHeads;
-  const groups = Math.ceil(count / perGroup);
-  const bindings = [...attendInputs(problem), ['query', 'vec4<f32>', 'read_write'] as const];
-  const gains = (i: number): string => `select(keyGain[sub * 2u + ${i}u], queryGain[sub * 2u + ${i}u], head < ${heads}u)`;
-  return defineKernel({
-    family: 'place_token',
-    params: { ...problem, eps: eps ?? 'none', subgroupSize },
-    bindings: bindings.map(([, , kind]) => kind),
-    workgroups: foldGrid(groups),
-    workgroupSize: subgroupSize,
-    features: ['subgroups'],
-    wgsl: () => `${declareBindings(bindings)}${mainHead(groups, subgroupSize, '@builtin(subgroup_invocation_id) lane: u32')}  let sub = lane % ${width / 8}u;
-  let index = group * ${perGroup}u + lane / ${width / 8}u;
-  let head = min(index, ${count - 1}u);
-  let position = state[${stateWord.position}];
-${anglesText(problem)}${turnedText(problem, 't', `head * ${width / 4}u`, gains)}  let v0 = raw[head * ${width / 4}u + sub * 2u];
-  let v1 = raw[head * ${width / 4}u + sub * 2u + 1u];
-  if (index < ${heads}u) {
-    query[head * ${width / 4}u + sub * 2u] = t0;
-    query[head * ${width / 4}u + sub * 2u + 1u] = t1;
-  } else if (index < ${heads + kvHeads}u && position < ${capacity}u) {
-    keys[((head - ${heads}u) * ${capacity}u + position) * ${width / 8}u + sub] = ${packHalves('t')};
-  } else if (index < ${count}u && position < ${capacity}u) {
-    values[((head - ${heads + kvHeads}u) * ${capacity}u + position) * ${width / 8}u + sub] = ${packHalves('v')};
-  }
-}
-`,
-  });
 }

@@ -61,7 +61,7 @@ export function decodeTarget(capabilities: GpuCapabilities, store: WeightStore, 
       tokenLinear: fused((node, context) => make.tokenLinear(node, context)),
       qkv: fused((node, context) => make.qkv(node, context)),
       gatedProduct: fused((node, context) => make.gated(node, context)),
-      attendToken: (node, context) => attendSteps(node, context, capabilities, plain) ?? composed.attendToken(node, context),
+      attendToken: (node, context) => attendSteps(node, context, capabilities) ?? composed.attendToken(node, context),
       chooseNext(node, context) {
         const subgroups = subgroupRange(capabilities);
         const logits = need(node.inputs[1]);

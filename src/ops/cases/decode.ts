@@ -114,6 +114,8 @@ interface AttendPlan {
   readonly pairing?: RopePairing;
   readonly norm?: boolean;
   readonly cache?: 'f32' | 'f16';
+  /** Keys that grow along the positions, so that late scores exceed the first ones by far. */
+  readonly rising?: boolean;
 }
 
 const attendPlans: readonly AttendPlan[] = [
@@ -130,6 +132,16 @@ const attendPlans: readonly AttendPlan[] = [
   { heads: 8, kvHeads: 2, width: 64, capacity: 700, position: 650, pairing: 'halves', norm: true },
   { heads: 4, kvHeads: 1, width: 128, capacity: 1300, position: 1100 },
   { heads: 3, kvHeads: 1, width: 48, capacity: 40, position: 11 },
+  // Long windows, whose positions several workgroups share: at the borders of their parts, and where most have none.
+  { heads: 2, kvHeads: 2, width: 64, capacity: 4096, position: 0, pairing: 'halves' },
+  { heads: 12, kvHeads: 2, width: 64, capacity: 4096, position: 1 },
+  { heads: 6, kvHeads: 1, width: 128, capacity: 3000, position: 2999, pairing: 'halves', norm: true },
+  { heads: 4, kvHeads: 1, width: 128, capacity: 4096, position: 2048 },
+  { heads: 4, kvHeads: 1, width: 128, capacity: 4096, position: 2049, rising: true },
+  { heads: 2, kvHeads: 2, width: 128, capacity: 1024, position: 1023, rising: true, norm: true },
+  { heads: 8, kvHeads: 1, width: 256, capacity: 1100, position: 1030, pairing: 'halves' },
+  { heads: 16, kvHeads: 2, width: 32, capacity: 1030, position: 1029 },
+  { heads: 5, kvHeads: 1, width: 16, capacity: 1024, position: 900, pairing: 'halves' },
 ];
 
 /** An angle table [positions, half, 2] of true rotations. */
@@ -146,11 +158,11 @@ function angles(positions: number, half: number): CaseInput {
 /** Keys and values of the token are rounded to f16 in an f16 cache, which moves an output by up to 2^-11 of its size and its weight by as much of a score. */
 export function attendTokenCases(): readonly OpCase<'attendToken'>[] {
   return attendPlans.map((plan, i) => {
-    const { heads, kvHeads, width, capacity, position, window = capacity, pairing = 'adjacent', norm = false, cache = 'f16' } = plan;
+    const { heads, kvHeads, width, capacity, position, window = capacity, pairing = 'adjacent', norm = false, cache = 'f16', rising = false } = plan;
     const random = seededRandom(4300 + i);
     const shape = [kvHeads, capacity, width] as const;
     const inputs = [
-      cacheInput(cache, shape, position, random),
+      cacheInput(cache, shape, position, random, rising ? 400 : 0),
       cacheInput(cache, shape, position, random),
       floatInput('input', [1, (heads + 2 * kvHeads) * width], random),
       angles(capacity, width / 2),
@@ -158,7 +170,7 @@ export function attendTokenCases(): readonly OpCase<'attendToken'>[] {
       ...(norm ? [floatInput('param', [width], random), floatInput('param', [width], random)] : []),
     ];
     return {
-      name: `attendToken ${cache} ${pairing}${norm ? ' norms' : ''} [${heads}, ${width}] over [${shape.join(', ')}] position ${position} window ${window}`,
+      name: `attendToken ${cache} ${pairing}${norm ? ' norms' : ''} [${heads}, ${width}] over [${shape.join(', ')}] position ${position} window ${window}${rising ? ', rising' : ''}`,
       op: 'attendToken',
       params: { scale: 1 / Math.sqrt(width), pairing, window, ...(norm ? { eps } : {}) },
       inputs,

@@ -23,11 +23,21 @@ function halfBits(value: number): number {
 /** Types of KV caches. */
 export type CaseCache = 'f32' | 'f16' | 'q8_planes';
 
-/** A cache [heads, capacity, width] with random values in [-1, 1) at the first `length` positions and NaN beyond, which no kernel may let into a result. */
-export function cacheInput(dtype: CaseCache, [heads, capacity, width]: readonly [number, number, number], length: number, random: () => number): CaseInput {
+/**
+ * A cache [heads, capacity, width] with random values in [-1, 1) at the first `length` positions and NaN beyond, which no kernel may let into a result. With `growth`, floats grow along the
+ * positions by up to that factor.
+ */
+export function cacheInput(
+  dtype: CaseCache,
+  [heads, capacity, width]: readonly [number, number, number],
+  length: number,
+  random: () => number,
+  growth = 0,
+): CaseInput {
   const count = heads * capacity * width;
   const live = (index: number): boolean => Math.floor(index / width) % capacity < length;
-  const value = (index: number): number => (live(index) ? (0.001 + 0.999 * random()) * (random() < 0.5 ? -1 : 1) : Number.NaN);
+  const size = (index: number): number => 1 + (growth * (Math.floor(index / width) % capacity)) / capacity;
+  const value = (index: number): number => (live(index) ? size(index) * (0.001 + 0.999 * random()) * (random() < 0.5 ? -1 : 1) : Number.NaN);
   const type = { dtype, shape: [heads, capacity, width] };
   if (dtype === 'f32') return { role: 'state', type, bytes: bytesOf(Float32Array.from({ length: count }, (_, index) => value(index))) };
   if (dtype === 'q8_planes') return { role: 'state', type, bytes: planesOf(count, live, random) };
