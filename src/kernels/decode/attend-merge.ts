@@ -6,8 +6,8 @@ import { packFunction } from './activations.js';
 import { type SplitShape, splitStep, splitText } from './attend-split.js';
 import { type AttendOutputs, type AttendProblem, lines } from './attend-text.js';
 
-/** Partial sums that a thread has in flight. */
-const batch = 4;
+/** Partial sums that a thread has in flight at most. */
+const most = 8;
 
 export function mergeThreads({ width }: AttendProblem, { subgroupSize, splits }: SplitShape, most: number): number {
   const columns = width / 4;
@@ -27,6 +27,19 @@ export function attendMergeKernel(problem: AttendProblem, shape: SplitShape, thr
   ];
   const stats = splits * heads * columns;
   const pairs = Math.ceil(splits / subgroupSize);
+  const batch = Math.min(most, Math.ceil(splits / rows));
+  const bounded = (index: string, count: number): string => (count > splits ? `min(${index}, ${splits - 1}u)` : index);
+  const sum = lines(
+    batch,
+    (i) => `${i === 0 ? '' : '    '}sum += select(vec4<f32>(0.0), exp2(top${i} - most) * part${i}, first + ${i * rows}u + row < live);\n`,
+  );
+  // The first loads wait for nothing; what dead splits have left is masked.
+  const load = (index: (i: number) => string, name: string): string =>
+    lines(
+      batch,
+      (i) =>
+        `  ${name} at${i} = ${index(i)};\n  ${name} part${i} = partials[(at${i} * ${heads}u + group) * ${columns}u + column];\n  ${name} top${i} = partials[${stats}u + group * ${splits}u + at${i}].x;\n`,
+    );
   return defineKernel({
     family: 'attend_merge',
     params: { heads, width, capacity, splits, step: splitStep(problem, shape), subgroupSize, ...outputs },
@@ -36,15 +49,15 @@ export function attendMergeKernel(problem: AttendProblem, shape: SplitShape, thr
     workgroupBytes: threads * 16,
     features: ['subgroups'],
     wgsl: () => `${declareBindings(bindings)}${outputs.packed ? packFunction(heads * width) : ''}var<workgroup> sums: array<vec4<f32>, ${threads}>;
-${mainHead(heads, threads, '@builtin(subgroup_invocation_id) lane: u32')}${splitText(problem, shape)}  let column = local % ${columns}u;
+${mainHead(heads, threads, '@builtin(subgroup_invocation_id) lane: u32')}  let column = local % ${columns}u;
   let row = local / ${columns}u;
-${lines(pairs, (i) => `  let live${i} = ${i * subgroupSize}u + lane < live;\n  let pair${i} = partials[${stats}u + group * ${splits}u + min(${i * subgroupSize}u + lane, live - 1u)];\n`)}  var own = pair0.x;
-${lines(pairs - 1, (i) => `  own = max(own, pair${i + 1}.x);\n`)}  let most = subgroupMax(own);
+${lines(pairs, (i) => `  let pair${i} = partials[${stats}u + group * ${splits}u + ${bounded(`${i * subgroupSize}u + lane`, (i + 1) * subgroupSize)}];\n`)}${load((i) => bounded(`${i * rows}u + row`, (i + 1) * rows), 'var')}${splitText(problem, shape)}${lines(pairs, (i) => `  let live${i} = ${i * subgroupSize}u + lane < live;\n`)}  var own = -3e38f;
+${lines(pairs, (i) => `  own = max(own, select(-3e38f, pair${i}.x, live${i}));\n`)}  let most = subgroupMax(own);
   var weights = 0.0;
 ${lines(pairs, (i) => `  weights += select(0.0, pair${i}.y * exp2(pair${i}.x - most), live${i});\n`)}  let total = subgroupAdd(weights);
   var sum = vec4<f32>(0.0);
   for (var first = 0u; first < live; first += ${batch * rows}u) {
-${lines(batch, (i) => `    let at${i} = min(first + ${i * rows}u + row, live - 1u);\n    let part${i} = partials[(at${i} * ${heads}u + group) * ${columns}u + column];\n    let top${i} = partials[${stats}u + group * ${splits}u + at${i}].x;\n`)}${lines(batch, (i) => `    sum += select(0.0, exp2(top${i} - most), first + ${i * rows}u + row < live) * part${i};\n`)}  }
+    ${sum}${batch * rows < splits ? load((i) => `min(first + ${(batch + i) * rows}u + row, live - 1u)`, '').replaceAll('\n   ', '\n    ') : ''}  }
   sums[local] = sum;
   workgroupBarrier();
   var result = sums[column];

@@ -36,35 +36,33 @@ export function selectAttend(problem: AttendProblem, capabilities: GpuCapabiliti
   const subgroups = Math.min(slices === 2 ? 16 : 8, Math.floor(invocations / size));
   const lanes = problem.width / 8;
   const valueRows = size / (problem.width / slices / 8);
-  const shape = { subgroupSize: size, subgroups, slices, unroll: Math.max(16, lanes) };
+  const shape = { subgroupSize: size, subgroups, slices, unroll: Math.max(16, lanes), values: 'last' as const };
   const fits = valueRows <= 8 && subgroups * size >= problem.width / slices && attendBytes(problem, shape) <= bytes;
   return fits ? shape : undefined;
 }
 
-/** Workgroups that keep enough loads in flight for the bandwidth of a large card. */
-const wantedGroups = 512;
+/** Workgroups that share a long cache: two for each processor of a large card. */
+const wantedGroups = 256;
 
-/** Two dispatches for long windows: the positions that there are, whatever their number, are shared by the same workgroups. */
+/** Windows from which a workgroup's keys should serve as many query heads as its registers hold: below, more and smaller workgroups are faster. */
+const streamWindow = 8192;
+
+/** Two dispatches for long windows: the positions that there are, whatever their number, are shared by the same workgroups. Measured on an H200 (bench/attention). */
 export function selectSplit(problem: AttendProblem, capabilities: GpuCapabilities): SplitShape {
-  const { heads, kvHeads, width, window } = problem;
+  const { heads, kvHeads, window } = problem;
   const size = capabilities.subgroupMinSize;
   const { maxComputeInvocationsPerWorkgroup: invocations, maxComputeWorkgroupStorageSize: bytes } = capabilities.limits;
-  const ratio = heads / kvHeads;
-  let groupHeads = largestDivisor(ratio, 4);
-  const slots = (): number => 2 ** Math.ceil(Math.log2(groupHeads));
-  // 8 loads of keys in flight at most, and as many scores as a row has lanes where that allows it.
-  const unroll = (): number => Math.max(4, Math.min(8, width / 8 / slots()));
-  let shape: SplitShape = { subgroupSize: size, subgroups: Math.min(4, Math.floor(invocations / size)), unroll: unroll(), groupHeads, splits: 1 };
-  while (splitBytes(problem, shape) > bytes && (shape.subgroups > 1 || groupHeads > 1)) {
-    if (shape.subgroups > 1) shape = { ...shape, subgroups: Math.floor(shape.subgroups / 2) };
-    else {
-      groupHeads = largestDivisor(ratio, groupHeads - 1);
-      shape = { ...shape, groupHeads, unroll: unroll() };
-    }
+  const streams = window > streamWindow;
+  let groupHeads = largestDivisor(heads / kvHeads, streams ? 4 : 3);
+  let subgroups = Math.min(streams ? 4 : 8, Math.floor(invocations / size));
+  const shape = (): SplitShape => ({ subgroupSize: size, subgroups, unroll: streams ? 8 : 4, groupHeads, splits: 1, ahead: false });
+  while (splitBytes(problem, shape()) > bytes && subgroups * groupHeads > 1) {
+    if (subgroups > 1) subgroups = Math.floor(subgroups / 2);
+    else groupHeads = largestDivisor(heads / kvHeads, groupHeads - 1);
   }
-  const most = Math.ceil(window / splitStep(problem, shape));
-  const wanted = 2 ** Math.ceil(Math.log2(wantedGroups / (heads / shape.groupHeads)));
-  return { ...shape, splits: Math.max(1, Math.min(wanted, most)) };
+  const most = 2 ** Math.floor(Math.log2(Math.max(1, window / splitStep(problem, shape()))));
+  const wanted = 2 ** Math.ceil(Math.log2((wantedGroups * groupHeads) / heads));
+  return { ...shape(), splits: Math.max(1, Math.min(wanted, most)) };
 }
 
 function largestDivisor(count: number, most: number): number {

@@ -21,6 +21,8 @@ export interface SplitShape {
   readonly groupHeads: number;
   /** Workgroups that share the positions of a KV head, at most. */
   readonly splits: number;
+  /** Whether the next keys and values are loaded before a step computes (twice the registers), or each when its registers are free. */
+  readonly ahead: boolean;
 }
 
 interface SplitLayout {
@@ -69,12 +71,11 @@ export function partialFloats({ heads, width }: AttendProblem, { splits }: Split
   return splits * heads * (width + 4);
 }
 
-/** Declares `position`, the positions `length` of a split and the number `live` of splits that have any; at least one, for the token itself. */
+/** Declares `position` and the number `live` of splits that have any positions; at least one, for the token itself. Splits take steps in turn. */
 export function splitText(problem: AttendProblem, shape: SplitShape): string {
   const step = splitStep(problem, shape);
   return `  let position = min(state[${stateWord.position}], ${problem.capacity - 1}u);
-  let length = max((position + ${shape.splits * step - 1}u) / ${shape.splits * step}u, 1u) * ${step}u;
-  let live = max((position + length - 1u) / length, 1u);
+  let live = clamp((position + ${step - 1}u) / ${step}u, 1u, ${shape.splits}u);
 `;
 }
 
@@ -108,11 +109,18 @@ const headroom = 64;
 
 function walkText(problem: AttendProblem, shape: SplitShape, layout: SplitLayout): string {
   const { heads, kvHeads, width, capacity, scale } = problem;
-  const { groupHeads, unroll, subgroupSize } = shape;
+  const { groupHeads, unroll, subgroupSize, splits, ahead } = shape;
   const { rowLanes, rows, subgroupStep, step, parts, scores } = layout;
   const heads8 = range(groupHeads);
-  const load = (name: string, from: string, at: string): string =>
-    lines(unroll, (u) => `${name}${u} = ${from}[(base + min(${at} + ${u * rows}u + row, last)) * ${rowLanes}u + sub];\n`);
+  const load = (name: string, from: string, at: string, most = 'last'): string =>
+    lines(unroll, (u) => {
+      const token = `${at} + ${u * rows}u + row`;
+      return `${name}${u} = ${from}[(base + ${most === '' ? token : `min(${token}, ${most})`}) * ${rowLanes}u + sub];\n`;
+    });
+  // The first loads wait for nothing, the position included: what lies beyond it is masked.
+  const bound = splits * step > capacity ? `${capacity - 1}u` : '';
+  const stride = splits * step;
+  const next = (name: string, from: string): string => load(`      ${name}`, from, `here + ${stride}u`);
   const queries = heads8
     .map(
       (g) =>
@@ -127,14 +135,12 @@ function walkText(problem: AttendProblem, shape: SplitShape, layout: SplitLayout
   let head = kv * ${heads / kvHeads}u + part * ${groupHeads}u;
   let sub = lane % ${rowLanes}u;
   let row = lane / ${rowLanes}u;
-${splitText(problem, shape)}  if (split >= live) { return; }
-  let start = split * length;
-  let end = min(start + length, position);
-  let last = max(end, 1u) - 1u;
   let base = kv * ${capacity}u;
-  let first = start + subgroup * ${subgroupStep}u;
-  let steps = (end - start + ${step - 1}u) / ${step}u;
-${lines(unroll, (u) => `  var key${u}: vec4<u32>;\n  var value${u}: vec4<u32>;\n`)}${load('  key', 'keys', 'first')}${load('  value', 'values', 'first')}${anglesText(problem)}${queries}${ownText(problem, shape, layout)}  if (local == 0u) { atomicStore(&grown, 0u); }
+  let first = split * ${step}u + subgroup * ${subgroupStep}u;
+${load('  var key', 'keys', 'first', bound)}${load('  var value', 'values', 'first', bound)}${splitText(problem, shape)}  if (split >= live) { return; }
+  let last = max(position, 1u) - 1u;
+  let steps = (position + ${stride - 1}u - split * ${step}u) / ${stride}u;
+${anglesText(problem)}${queries}${ownText(problem, shape, layout)}  if (local == 0u) { atomicStore(&grown, 0u); }
   workgroupBarrier();
 ${declare(
   heads8.flatMap((g) => [`o${g}_0`, `o${g}_1`]),
@@ -150,13 +156,15 @@ ${declare(
   '0.0',
 )}  for (var walk = 0u; walk < 2u; walk++) {
     for (var i = 0u; i < steps; i++) {
-      let here = first + i * ${step}u;
-${scoresText(shape, layout)}${load('      key', 'keys', `here + ${step}u`)}${maximaText(shape, layout, 'if (i + walk == 0u)', 'score')}${weightsText(shape, layout)}${load('      value', 'values', `here + ${step}u`)}    }
+      let here = first + i * ${stride}u;
+${ahead ? `${next('let nextKey', 'keys')}${next('let nextValue', 'values')}` : ''}${scoresText(shape, layout)}${ahead ? '' : next('key', 'keys')}      if (i + walk == 0u) {
+${maximaText(shape, layout, 'score')}${lines(unroll, (u) => `        value${u} = select(vec4<u32>(0u), value${u}, here + ${u * rows}u + row < position);\n`)}      }
+${weightsText(shape, layout)}${ahead ? lines(unroll, (u) => `      key${u} = nextKey${u};\n      value${u} = nextValue${u};\n`) : next('value', 'values')}    }
     if (${range(scores)
       .map((r) => `best${r} > most${r} + ${headroom}.0`)
       .join(' || ')}) { atomicStore(&grown, 1u); }
     if (workgroupUniformLoad(&grown) == 0u || walk == 1u) { break; }
-${maximaText(shape, layout, '', 'best')}${load('    key', 'keys', 'first')}${load('    value', 'values', 'first')}${heads8.map((g) => `    o${g}_0 = vec4<f32>(0.0);\n    o${g}_1 = vec4<f32>(0.0);\n`).join('')}${lines(scores, (r) => `    total${r} = 0.0;\n`)}  }
+${maximaText(shape, layout, 'best')}${load('    key', 'keys', 'first')}${load('    value', 'values', 'first')}${heads8.map((g) => `    o${g}_0 = vec4<f32>(0.0);\n    o${g}_1 = vec4<f32>(0.0);\n`).join('')}${lines(scores, (r) => `    total${r} = 0.0;\n`)}  }
 `;
 }
 
@@ -212,13 +220,13 @@ function scoresText({ unroll, groupHeads }: SplitShape, layout: SplitLayout): st
       .map((i) => `      part${r} += subgroupShuffleXor(part${r}, ${2 ** i}u);\n`)
       .join('');
     const { row } = slotText(layout, r);
-    return `      var part${r} = ${sums[r]};\n${rest}      let score${r} = select(${masked}, part${r}, here + ${row} * ${rows}u + row < end);\n      best${r} = max(best${r}, score${r});\n`;
+    return `      var part${r} = ${sums[r]};\n${rest}      let score${r} = select(${masked}, part${r}, here + ${row} * ${rows}u + row < position);\n      best${r} = max(best${r}, score${r});\n`;
   });
   return products + text + whole;
 }
 
 /** The maximum of each head over the subgroup in `top0`..., and that of each of the lane's scores in `most0`.... */
-function maximaText({ groupHeads }: SplitShape, layout: SplitLayout, condition: string, from: string): string {
+function maximaText({ groupHeads }: SplitShape, layout: SplitLayout, from: string): string {
   const { scores } = layout;
   const heads = range(scores).map((r) => slotText(layout, r).head);
   const tops = range(groupHeads).map((g) => {
@@ -231,8 +239,7 @@ function maximaText({ groupHeads }: SplitShape, layout: SplitLayout, condition: 
         .slice(1)
         .reduce((rest, g) => `select(${rest}, top${g}, ${head} == ${g}u)`, 'top0')};`,
   );
-  const body = [...tops, ...mosts].map((line) => `        ${line}\n`).join('');
-  return condition === '' ? body : `      ${condition} {\n${body}      }\n`;
+  return [...tops, ...mosts].map((line) => `        ${line}\n`).join('');
 }
 
 /** Weights of the scores, and the values that they weigh, added to each head's `o`. */

@@ -30,9 +30,9 @@ export interface AttendOutputs {
 export const range = (count: number): readonly number[] => Array.from({ length: count }, (_, i) => i);
 export const lines = (count: number, line: (i: number) => string): string => range(count).map(line).join('');
 
-/** Whether lanes of 8 elements fit the heads: a power of two of them, at least two, in a subgroup. */
+/** Whether lanes of 8 elements fit the heads: a power of two of them, at least two, in a subgroup, and at most 8 rows of them, as many as a lane has sums to share. */
 export function fitsLanes(width: number, subgroupSize: number): boolean {
-  return [16, 32, 64, 128, 256].includes(width) && width / 8 <= subgroupSize;
+  return [16, 32, 64, 128, 256].includes(width) && width / 8 <= subgroupSize && subgroupSize <= width;
 }
 
 export function attendInputs({ eps }: AttendProblem): readonly (readonly [string, string, 'read' | 'read_write'])[] {

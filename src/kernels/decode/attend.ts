@@ -27,6 +27,8 @@ export interface AttendShape {
   readonly slices: number;
   /** Keys that a lane loads before it computes. */
   readonly unroll: number;
+  /** Whether values are loaded with the first keys, between the products and the sums of the last, or after them. */
+  readonly values: 'first' | 'middle' | 'last';
 }
 
 interface AttendLayout {
@@ -144,7 +146,7 @@ ${mainHead(groups, threads, '@builtin(subgroup_invocation_id) lane: u32')}  let 
   let sub = lane % ${keyLanes}u;
   let row = lane / ${keyLanes}u;
   let position = state[${stateWord.position}];
-${keyLoads(problem, shape, layout, '0u')}  let column = slice * ${columns}u + local % ${columns}u;
+${keyLoads(problem, shape, layout, '0u')}${shape.values === 'first' ? values : ''}  let column = slice * ${columns}u + local % ${columns}u;
   let quad = raw[(${heads + kvHeads}u + kv) * ${width / 4}u + column / 4u];
 ${anglesText(problem)}${turnedText(problem, 'q', `head * ${width / 4}u`, (i) => `queryGain[sub * 2u + ${i}u]`)}  q0 *= ${f32Literal(problem.scale * Math.LOG2E)};
   q1 *= ${f32Literal(problem.scale * Math.LOG2E)};
@@ -154,7 +156,7 @@ ${turnedText(problem, 'k', `(${heads}u + kv) * ${width / 4}u`, (i) => `keyGain[s
 ${range(Math.log2(keyLanes))
   .map((i) => `  ownScore += subgroupShuffleXor(ownScore, ${2 ** i}u);\n`)
   .join('')}${writeText(problem)}  var best = ownScore;
-${scoresText(problem, shape, layout)}${values}  let top = subgroupMax(best);
+${scoresText(problem, shape, layout, values)}${shape.values === 'last' ? values : ''}  let top = subgroupMax(best);
   if (lane == 0u) { tops[subgroup] = top; }
   workgroupBarrier();
   let most = ${range(subgroups)
@@ -203,21 +205,30 @@ function keyLoads({ capacity }: AttendProblem, { unroll }: AttendShape, layout: 
 }
 
 /** Scores of the cached positions, each whole in one lane, in workgroup memory; `best` takes the largest. */
-function scoresText(problem: AttendProblem, shape: AttendShape, layout: AttendLayout): string {
+function scoresText(problem: AttendProblem, shape: AttendShape, layout: AttendLayout, values: string): string {
   const { unroll } = shape;
   const { keyLanes, keyRows, keyStep, keySteps } = layout;
+  const copies = Math.max(1, keyLanes / unroll);
   const products = lines(unroll, (u) => `  var s${u} = 0.0;\n  { ${unpackHalves('w', `key${u}`)} s${u} = dot(w0, q0) + dot(w1, q1); }\n`);
   const { text, sums } = scatterSums(
     range(unroll).map((u) => `s${u}`),
     keyLanes / 2,
-    1,
+    copies,
     's',
   );
+  const folds = sums
+    .map(
+      (name, r) =>
+        `  var whole${r} = ${name};\n${range(Math.log2(copies))
+          .map((i) => `  whole${r} += subgroupShuffleXor(whole${r}, ${2 ** i}u);\n`)
+          .join('')}`,
+    )
+    .join('');
   const store = sums
     .map(
-      (name, r) => `  {
-    let token = i * ${keyStep}u + subgroup * ${keyRows * unroll}u + (sub * ${sums.length}u + ${r}u) * ${keyRows}u + row;
-    let value = select(-3e38f, ${name}, token < position);
+      (_, r) => `  {
+    let token = i * ${keyStep}u + subgroup * ${keyRows * unroll}u + (sub / ${copies}u * ${sums.length}u + ${r}u) * ${keyRows}u + row;
+    let value = select(-3e38f, whole${r}, token < position);
     best = max(best, value);
     score[token] = value;
   }
@@ -231,7 +242,13 @@ function scoresText(problem: AttendProblem, shape: AttendShape, layout: AttendLa
     pad > 0
       ? `  for (var i = 0u; i < ${Math.ceil(pad / threads)}u; i++) { let at = i * ${threads}u + local; if (at < ${pad}u) { score[${keySteps * keyStep}u + at] = -3e38f; } }\n`
       : '';
-  return `  for (var i = 0u; i < ${keySteps}u; i++) {\n${products}${next}${text}${store}  }\n${padding}`;
+  const sumUp = `${text}${folds}${store}`;
+  if (shape.values === 'middle') {
+    const lastStep = `  {\n  let i = ${keySteps - 1}u;\n${products.replaceAll('  var s', '  s')}`;
+    const before = keySteps > 1 ? `  for (var i = 0u; i < ${keySteps - 1}u; i++) {\n${products}${next}${sumUp}  }\n` : '';
+    return `${before}${lines(unroll, (u) => `  var s${u}: f32;\n`)}${lastStep}  }\n${values}  {\n  let i = ${keySteps - 1}u;\n${sumUp}  }\n${padding}`;
+  }
+  return `  for (var i = 0u; i < ${keySteps}u; i++) {\n${products}${next}${sumUp}  }\n${padding}`;
 }
 
 /** The first subgroup of one workgroup of each KV head writes the token's key and value. */
