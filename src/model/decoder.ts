@@ -490,8 +490,8 @@ export class DescribedRun {
   }
 }
 
-/** Decode steps for positions below this attend in one dispatch where the backend has fused ones. */
-const shortWindow = 512;
+/** Positions below which a decode step has kernels of its own where the backend has fused ones: the work of one-dispatch attention grows with its window, not with the position. */
+const shortWindows: readonly number[] = [512, 1024];
 
 /** Every run that a decoder may plan, by rows and then by window, smallest first. */
 export function decoderRuns(
@@ -508,7 +508,7 @@ export function decoderRuns(
   const prefill = sizes.slice(1).map((rows) => new DescribedRun(rows, contextLength, () => describe(rows)));
   if (refuses === undefined) return [new DescribedRun(1, contextLength, () => describe(1)), ...prefill];
   const plain = describe(1);
-  const decode = (contextLength > shortWindow ? [shortWindow, contextLength] : [contextLength]).map(
+  const decode = [...shortWindows.filter((window) => window < contextLength), contextLength].map(
     (window) => new DescribedRun(1, window, () => fused(plain, refuses, window)),
   );
   // Without the fused attention a step is the same at every position.

@@ -25,7 +25,7 @@ function backendOf(index: number): WebGpuBackend {
 
 // Unrolled text costs a rasteriser seconds to compile: one or two cases of each kind here, all of them by `doctor --check` on a GPU.
 const small = [
-  ...attendTokenCases().filter((_, i) => [1, 3, 6, 10].includes(i)),
+  ...attendTokenCases().filter((_, i) => [1, 3, 6, 10, 18].includes(i)),
   ...chooseNextCases(),
   ...tokenLinearCases().filter((_, i) => [2, 3, 9, 11].includes(i)),
   ...qkvCases().filter((_, i) => [1, 2].includes(i)),

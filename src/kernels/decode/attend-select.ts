@@ -5,7 +5,7 @@ import type { TensorType } from '../../core/tensor.js';
 import { attendTokenShape } from '../../ops/decode.js';
 import type { OpParams } from '../../ops/params.js';
 import { packsActivations } from './activations.js';
-import { type AttendShape, attendBytes } from './attend.js';
+import { type AttendShape, attendBytes, attendRounds } from './attend.js';
 import { type SplitShape, splitBytes, splitStep } from './attend-split.js';
 import { type AttendProblem, fitsLanes } from './attend-text.js';
 
@@ -23,49 +23,51 @@ export function attendProblem(types: readonly TensorType[], params: OpParams['at
   return { heads, kvHeads, width, capacity, window, positions, pairing, eps, scale };
 }
 
-/** Windows up to here are one dispatch: all scores of a head fit one workgroup. */
-export const shortWindow = 512;
+/** Windows up to here are one dispatch: all scores of a head fit one workgroup, and reading its keys once for every query head still costs less than a second dispatch. */
+const shortWindow = 1024;
 
-/** One dispatch for short windows: undefined where the window is long or the scores do not fit. */
+/** Values that a lane has in registers at most. */
+const mostRounds = 16;
+
+/** One dispatch for short windows: undefined where the window is long, or its scores or values do not fit. Shapes were measured on an H200 (bench/attention). */
 export function selectAttend(problem: AttendProblem, capabilities: GpuCapabilities): AttendShape | undefined {
-  if (problem.window > shortWindow) return undefined;
+  const { window, width, heads } = problem;
+  if (window > shortWindow) return undefined;
   const size = capabilities.subgroupMinSize;
   const { maxComputeInvocationsPerWorkgroup: invocations, maxComputeWorkgroupStorageSize: bytes } = capabilities.limits;
-  // Columns of a slice: at least 32 (a lane's 8 sums are shared by at most 8 rows), and whole blocks of 16.
-  const slices = problem.width >= 128 && problem.heads <= 64 ? 2 : 1;
-  const subgroups = Math.min(slices === 2 ? 16 : 8, Math.floor(invocations / size));
-  const lanes = problem.width / 8;
-  const valueRows = size / (problem.width / slices / 8);
-  const shape = { subgroupSize: size, subgroups, slices, unroll: Math.max(16, lanes), values: 'last' as const };
-  const fits = valueRows <= 8 && subgroups * size >= problem.width / slices && attendBytes(problem, shape) <= bytes;
+  const long = window > shortWindow / 2;
+  // Columns of a slice: at least 32 (a lane's 8 sums are shared by at most 8 rows). Short windows take about 64 workgroups, long ones as many as there are slices.
+  const most = Math.max(1, Math.min(4, width / 32));
+  const slices = long ? most : Math.min(most, 2 ** Math.max(0, Math.ceil(Math.log2(64 / heads))));
+  const columns = width / slices;
+  const subgroups = Math.min(long || columns > 32 ? 16 : 8, Math.floor(invocations / size));
+  const shape = { subgroupSize: size, subgroups, slices, unroll: Math.max(16, width / 8) };
+  const fits = attendRounds(problem, shape) <= mostRounds && subgroups * size >= columns && attendBytes(problem, shape) <= bytes;
   return fits ? shape : undefined;
 }
 
-/** Workgroups that share a long cache: two for each processor of a large card. */
-const wantedGroups = 256;
-
-/** Windows from which a workgroup's keys should serve as many query heads as its registers hold: below, more and smaller workgroups are faster. */
+/** Windows from which loads, not latency, take the time: then each key serves as many query heads as the registers hold, and more workgroups share the cache. */
 const streamWindow = 8192;
 
-/** Two dispatches for long windows: the positions that there are, whatever their number, are shared by the same workgroups. Measured on an H200 (bench/attention). */
+/** Two dispatches for long windows: the positions that there are, whatever their number, are shared by the same workgroups. Shapes were measured on an H200 (bench/attention). */
 export function selectSplit(problem: AttendProblem, capabilities: GpuCapabilities): SplitShape {
-  const { heads, kvHeads, window } = problem;
+  const { heads, kvHeads, width, window } = problem;
   const size = capabilities.subgroupMinSize;
   const { maxComputeInvocationsPerWorkgroup: invocations, maxComputeWorkgroupStorageSize: bytes } = capabilities.limits;
   const streams = window > streamWindow;
-  let groupHeads = largestDivisor(heads / kvHeads, streams ? 4 : 3);
-  let subgroups = Math.min(streams ? 4 : 8, Math.floor(invocations / size));
-  const shape = (): SplitShape => ({ subgroupSize: size, subgroups, unroll: streams ? 8 : 4, groupHeads, splits: 1, ahead: false });
-  while (splitBytes(problem, shape()) > bytes && subgroups * groupHeads > 1) {
+  const ratio = heads / kvHeads;
+  let groupHeads = largestDivisor(ratio, streams ? 4 : Math.min(4, ratio / 2));
+  let subgroups = Math.min(4, Math.floor(invocations / size));
+  const shape = (splits: number): SplitShape => ({ subgroupSize: size, subgroups, unroll: 4, groupHeads, splits, ahead: groupHeads * width <= 256 });
+  while (splitBytes(problem, shape(1)) > bytes && subgroups * groupHeads > 1) {
     if (subgroups > 1) subgroups = Math.floor(subgroups / 2);
-    else groupHeads = largestDivisor(heads / kvHeads, groupHeads - 1);
+    else groupHeads = largestDivisor(ratio, groupHeads - 1);
   }
-  const most = 2 ** Math.floor(Math.log2(Math.max(1, window / splitStep(problem, shape()))));
-  const wanted = 2 ** Math.ceil(Math.log2((wantedGroups * groupHeads) / heads));
-  return { ...shape(), splits: Math.max(1, Math.min(wanted, most)) };
+  const wanted = Math.min(64, (streams ? 512 : 256) / kvHeads, window / splitStep(problem, shape(1)));
+  return shape(2 ** Math.floor(Math.log2(Math.max(1, wanted))));
 }
 
 function largestDivisor(count: number, most: number): number {
-  for (let divisor = Math.min(count, most); divisor > 1; divisor--) if (count % divisor === 0) return divisor;
+  for (let divisor = Math.floor(Math.min(count, most)); divisor > 1; divisor--) if (count % divisor === 0) return divisor;
   return 1;
 }

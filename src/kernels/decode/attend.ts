@@ -27,8 +27,6 @@ export interface AttendShape {
   readonly slices: number;
   /** Keys that a lane loads before it computes. */
   readonly unroll: number;
-  /** Whether values are loaded with the first keys, between the products and the sums of the last, or after them. */
-  readonly values: 'first' | 'middle' | 'last';
 }
 
 interface AttendLayout {
@@ -71,6 +69,11 @@ function scoreCount(layout: AttendLayout): number {
   return Math.max(layout.keySteps * layout.keyStep, layout.rounds * layout.valueStep);
 }
 
+/** Rows of values that each lane takes. */
+export function attendRounds(problem: AttendProblem, shape: AttendShape): number {
+  return layoutOf(problem, shape).rounds;
+}
+
 export function attendBytes(problem: AttendProblem, shape: AttendShape): number {
   const layout = layoutOf(problem, shape);
   return (scoreCount(layout) + shape.subgroups * (layout.columns + 2) + layout.columns) * 4;
@@ -103,7 +106,7 @@ function attendText(problem: AttendProblem, shape: AttendShape, groups: number, 
   const layout = layoutOf(problem, shape);
   const { keyLanes, valueLanes, columns, valueRows } = layout;
   const ratio = heads / kvHeads;
-  // Loaded when the keys' registers are free again: before them they cost 1 to 2 us of occupancy.
+  // Loaded as soon as the keys' registers are free: with the keys they cost occupancy, after the sums latency.
   const inBounds = (token: string, count: number): string => (count > capacity ? `min(${token}, ${capacity - 1}u)` : token);
   const valueToken = (i: number): string => `${i * layout.valueStep}u + subgroup * ${valueRows}u + lane / ${valueLanes}u`;
   const values = lines(layout.rounds, (i) => {
@@ -146,7 +149,7 @@ ${mainHead(groups, threads, '@builtin(subgroup_invocation_id) lane: u32')}  let 
   let sub = lane % ${keyLanes}u;
   let row = lane / ${keyLanes}u;
   let position = state[${stateWord.position}];
-${keyLoads(problem, shape, layout, '0u')}${shape.values === 'first' ? values : ''}  let column = slice * ${columns}u + local % ${columns}u;
+${keyLoads(problem, shape, layout, '0u')}  let column = slice * ${columns}u + local % ${columns}u;
   let quad = raw[(${heads + kvHeads}u + kv) * ${width / 4}u + column / 4u];
 ${anglesText(problem)}${turnedText(problem, 'q', `head * ${width / 4}u`, (i) => `queryGain[sub * 2u + ${i}u]`)}  q0 *= ${f32Literal(problem.scale * Math.LOG2E)};
   q1 *= ${f32Literal(problem.scale * Math.LOG2E)};
@@ -156,7 +159,7 @@ ${turnedText(problem, 'k', `(${heads}u + kv) * ${width / 4}u`, (i) => `keyGain[s
 ${range(Math.log2(keyLanes))
   .map((i) => `  ownScore += subgroupShuffleXor(ownScore, ${2 ** i}u);\n`)
   .join('')}${writeText(problem)}  var best = ownScore;
-${scoresText(problem, shape, layout, values)}${shape.values === 'last' ? values : ''}  let top = subgroupMax(best);
+${scoresText(problem, shape, layout, values)}  let top = subgroupMax(best);
   if (lane == 0u) { tops[subgroup] = top; }
   workgroupBarrier();
   let most = ${range(subgroups)
@@ -197,58 +200,47 @@ ${
 function keyLoads({ capacity }: AttendProblem, { unroll }: AttendShape, layout: AttendLayout, step: string): string {
   const beyond = layout.keySteps * layout.keyStep > capacity;
   return lines(unroll, (u) => {
-    const index = `${step} * ${layout.keyStep}u + subgroup * ${layout.keyRows * unroll}u + ${u * layout.keyRows}u + row`;
+    const index = `(${step}) * ${layout.keyStep}u + subgroup * ${layout.keyRows * unroll}u + ${u * layout.keyRows}u + row`;
     const token = beyond ? `min(${index}, ${capacity - 1}u)` : index;
     const load = `keys[(kv * ${capacity}u + ${token}) * ${layout.keyLanes}u + sub]`;
     return step === '0u' ? `  var key${u} = ${load};\n` : `    key${u} = ${load};\n`;
   });
 }
 
-/** Scores of the cached positions, each whole in one lane, in workgroup memory; `best` takes the largest. */
+/** Scores of the cached positions, each whole in one lane, in workgroup memory; `best` takes the largest. `values` is the text that loads the values. */
 function scoresText(problem: AttendProblem, shape: AttendShape, layout: AttendLayout, values: string): string {
   const { unroll } = shape;
-  const { keyLanes, keyRows, keyStep, keySteps } = layout;
-  const copies = Math.max(1, keyLanes / unroll);
+  const { keyLanes, keyStep, keySteps } = layout;
   const products = lines(unroll, (u) => `  var s${u} = 0.0;\n  { ${unpackHalves('w', `key${u}`)} s${u} = dot(w0, q0) + dot(w1, q1); }\n`);
   const { text, sums } = scatterSums(
     range(unroll).map((u) => `s${u}`),
     keyLanes / 2,
-    copies,
+    1,
     's',
   );
-  const folds = sums
-    .map(
-      (name, r) =>
-        `  var whole${r} = ${name};\n${range(Math.log2(copies))
-          .map((i) => `  whole${r} += subgroupShuffleXor(whole${r}, ${2 ** i}u);\n`)
-          .join('')}`,
-    )
-    .join('');
-  const store = sums
-    .map(
-      (_, r) => `  {
-    let token = i * ${keyStep}u + subgroup * ${keyRows * unroll}u + (sub / ${copies}u * ${sums.length}u + ${r}u) * ${keyRows}u + row;
-    let value = select(-3e38f, whole${r}, token < position);
-    best = max(best, value);
-    score[token] = value;
-  }
-`,
-    )
-    .join('');
-  const next = keySteps > 1 ? keyLoads(problem, shape, layout, `min(i + 1u, ${keySteps - 1}u)`) : '';
+  const sumUp = (step: string): string => text + storeScores(shape, layout, sums, step);
+  const walk = `  for (var i = 0u; i < ${keySteps - 1}u; i++) {\n${products}${keyLoads(problem, shape, layout, 'i + 1u')}${sumUp('i')}  }\n`;
   const pad = scoreCount(layout) - keySteps * keyStep;
   const threads = shape.subgroups * shape.subgroupSize;
   const padding =
     pad > 0
       ? `  for (var i = 0u; i < ${Math.ceil(pad / threads)}u; i++) { let at = i * ${threads}u + local; if (at < ${pad}u) { score[${keySteps * keyStep}u + at] = -3e38f; } }\n`
       : '';
-  const sumUp = `${text}${folds}${store}`;
-  if (shape.values === 'middle') {
-    const lastStep = `  {\n  let i = ${keySteps - 1}u;\n${products.replaceAll('  var s', '  s')}`;
-    const before = keySteps > 1 ? `  for (var i = 0u; i < ${keySteps - 1}u; i++) {\n${products}${next}${sumUp}  }\n` : '';
-    return `${before}${lines(unroll, (u) => `  var s${u}: f32;\n`)}${lastStep}  }\n${values}  {\n  let i = ${keySteps - 1}u;\n${sumUp}  }\n${padding}`;
+  return `${keySteps > 1 ? walk : ''}${products}${values}${sumUp(`${keySteps - 1}u`)}${padding}`;
+}
+
+function storeScores({ unroll }: AttendShape, { keyRows, keyStep }: AttendLayout, sums: readonly string[], step: string): string {
+  return sums
+    .map(
+      (name, r) => `  {
+    let token = ${step} * ${keyStep}u + subgroup * ${keyRows * unroll}u + (sub * ${sums.length}u + ${r}u) * ${keyRows}u + row;
+    let value = select(-3e38f, ${name}, token < position);
+    best = max(best, value);
+    score[token] = value;
   }
-  return `  for (var i = 0u; i < ${keySteps}u; i++) {\n${products}${next}${sumUp}  }\n${padding}`;
+`,
+    )
+    .join('');
 }
 
 /** The first subgroup of one workgroup of each KV head writes the token's key and value. */

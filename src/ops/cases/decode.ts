@@ -133,15 +133,15 @@ const attendPlans: readonly AttendPlan[] = [
   { heads: 4, kvHeads: 1, width: 128, capacity: 1300, position: 1100 },
   { heads: 3, kvHeads: 1, width: 48, capacity: 40, position: 11 },
   // Long windows, whose positions several workgroups share: at the borders of their parts, and where most have none.
-  { heads: 2, kvHeads: 2, width: 64, capacity: 4096, position: 0, pairing: 'halves' },
-  { heads: 12, kvHeads: 2, width: 64, capacity: 4096, position: 1 },
+  { heads: 2, kvHeads: 2, width: 64, capacity: 1280, position: 0, pairing: 'halves' },
+  { heads: 12, kvHeads: 2, width: 64, capacity: 1280, position: 1 },
   { heads: 6, kvHeads: 1, width: 128, capacity: 3000, position: 2999, pairing: 'halves', norm: true },
   { heads: 4, kvHeads: 1, width: 128, capacity: 4096, position: 2048 },
   { heads: 4, kvHeads: 1, width: 128, capacity: 4096, position: 2049, rising: true },
-  { heads: 2, kvHeads: 2, width: 128, capacity: 1024, position: 1023, rising: true, norm: true },
+  { heads: 2, kvHeads: 1, width: 32, capacity: 1300, position: 1299, rising: true, norm: true },
   { heads: 8, kvHeads: 1, width: 256, capacity: 1100, position: 1030, pairing: 'halves' },
   { heads: 16, kvHeads: 2, width: 32, capacity: 1030, position: 1029 },
-  { heads: 5, kvHeads: 1, width: 16, capacity: 1024, position: 900, pairing: 'halves' },
+  { heads: 5, kvHeads: 1, width: 16, capacity: 1100, position: 900, pairing: 'halves' },
 ];
 
 /** An angle table [positions, half, 2] of true rotations. */

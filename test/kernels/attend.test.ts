@@ -1,0 +1,106 @@
+import { describe, expect, it } from 'vitest';
+import { baseCapabilities, type GpuCapabilities } from '../../src/core/capabilities.js';
+import type { TensorType } from '../../src/core/tensor.js';
+import { attendBytes, attendKernel } from '../../src/kernels/decode/attend.js';
+import { attendMergeKernel, mergeThreads } from '../../src/kernels/decode/attend-merge.js';
+import { attendProblem, selectAttend, selectSplit } from '../../src/kernels/decode/attend-select.js';
+import { attendSplitKernel, splitBytes, splitStep } from '../../src/kernels/decode/attend-split.js';
+import type { AttendProblem } from '../../src/kernels/decode/attend-text.js';
+
+const rich: GpuCapabilities = {
+  ...baseCapabilities,
+  packedDot: true,
+  subgroups: true,
+  subgroupMinSize: 32,
+  subgroupMaxSize: 32,
+  limits: { ...baseCapabilities.limits, maxComputeWorkgroupStorageSize: 49_152, maxComputeInvocationsPerWorkgroup: 1024 },
+};
+const floors: GpuCapabilities = { ...rich, limits: baseCapabilities.limits };
+
+const problem = (changes: Partial<AttendProblem> = {}): AttendProblem => ({
+  ...{ heads: 32, kvHeads: 8, width: 128, capacity: 131_072, window: 131_072, positions: 131_072, pairing: 'halves', eps: undefined, scale: 0.088 },
+  ...changes,
+});
+const narrow = (window: number, changes: Partial<AttendProblem> = {}): AttendProblem => problem({ window, ...changes });
+
+describe('attendProblem', () => {
+  const types = (changes: { cache?: 'f16' | 'f32'; width?: number; half?: number } = {}): readonly TensorType[] => {
+    const { cache = 'f16', width = 128, half = width / 2 } = changes;
+    const cacheType = { dtype: cache, shape: [2, 64, width] };
+    return [cacheType, cacheType, { dtype: 'f32', shape: [1, 8 * width] }, { dtype: 'f32', shape: [64, half, 2] }, { dtype: 'u32', shape: [65] }];
+  };
+  const params = { scale: 1, pairing: 'halves', window: 64 } as const;
+
+  it('takes the shapes from the types', () => {
+    expect(attendProblem(types(), params, rich)).toMatchObject({ heads: 4, kvHeads: 2, width: 128, capacity: 64, window: 64, positions: 64 });
+  });
+
+  it('says why it refuses', () => {
+    expect(attendProblem(types({ cache: 'f32' }), params, rich)).toBe('the caches are not f16');
+    expect(attendProblem(types({ width: 48 }), params, rich)).toBe('heads of 48 do not fit lanes of 8 elements');
+    expect(attendProblem(types({ width: 16 }), params, rich)).toBe('heads of 16 do not fit lanes of 8 elements');
+    expect(attendProblem(types({ half: 32 }), params, rich)).toBe('only a part of each head turns');
+    expect(attendProblem(types(), params, { ...rich, packedDot: false })).toBe('the device has no dot products of packed bytes');
+  });
+});
+
+describe('selectAttend', () => {
+  it('takes the shapes that were measured', () => {
+    expect(selectAttend(narrow(512), rich)).toMatchObject({ subgroups: 16, slices: 2, unroll: 16 });
+    expect(selectAttend(narrow(512, { width: 64 }), rich)).toMatchObject({ subgroups: 8, slices: 2 });
+    expect(selectAttend(narrow(512, { heads: 12, kvHeads: 2 }), rich)).toMatchObject({ subgroups: 8, slices: 4 });
+    expect(selectAttend(narrow(1024), rich)).toMatchObject({ subgroups: 16, slices: 4 });
+    expect(selectAttend(narrow(1024, { width: 64 }), rich)).toMatchObject({ subgroups: 16, slices: 2 });
+  });
+
+  it('leaves long windows to two dispatches, and those whose values do not fit the registers', () => {
+    expect(selectAttend(narrow(1025), rich)).toBeUndefined();
+    expect(selectAttend(narrow(1024, { width: 64 }), { ...floors, subgroupMinSize: 8, subgroupMaxSize: 8 })).toBeUndefined();
+  });
+
+  it('stays within the guaranteed limits', () => {
+    for (const width of [32, 64, 128, 256])
+      for (const heads of [2, 14, 64]) {
+        const shape = selectAttend(narrow(512, { heads, kvHeads: 2, width }), floors);
+        if (shape === undefined) continue;
+        const kernel = attendKernel(narrow(512, { heads, kvHeads: 2, width }), shape, { plain: false, packed: true });
+        expect(kernel.workgroupSize[0]).toBeLessThanOrEqual(256);
+        expect(attendBytes(narrow(512, { heads, kvHeads: 2, width }), shape)).toBeLessThanOrEqual(16_384);
+        expect(kernel.workgroupBytes).toBeLessThanOrEqual(16_384);
+      }
+  });
+});
+
+describe('selectSplit', () => {
+  it('takes the shapes that were measured', () => {
+    expect(selectSplit(problem(), rich)).toMatchObject({ subgroups: 4, unroll: 4, groupHeads: 4, splits: 64, ahead: false });
+    expect(selectSplit(narrow(4096), rich)).toMatchObject({ groupHeads: 2, splits: 32, ahead: true });
+    expect(selectSplit(narrow(4096, { heads: 12, kvHeads: 2 }), rich)).toMatchObject({ groupHeads: 3, splits: 64, ahead: false });
+  });
+
+  it('has no split that starts beyond the window, and whole query heads for odd ratios', () => {
+    for (const window of [600, 1025, 4096, 40_000])
+      for (const heads of [1, 3, 5, 7, 8, 12, 71]) {
+        const wanted = narrow(window, { heads, kvHeads: 1 });
+        const shape = selectSplit(wanted, rich);
+        expect(shape.splits * splitStep(wanted, shape)).toBeLessThanOrEqual(window);
+        expect(heads % shape.groupHeads).toBe(0);
+        expect(attendSplitKernel(wanted, shape).workgroups[0]).toBe((shape.splits * heads) / shape.groupHeads);
+      }
+  });
+
+  it('stays within the guaranteed limits, with eight bindings at most', () => {
+    for (const width of [32, 64, 128, 256])
+      for (const ratio of [1, 4, 6, 8]) {
+        const wanted = problem({ width, heads: 2 * ratio, kvHeads: 2, eps: 1e-5 });
+        const shape = selectSplit(wanted, floors);
+        const kernel = attendSplitKernel(wanted, shape);
+        expect(splitBytes(wanted, shape)).toBeLessThanOrEqual(16_384);
+        expect(kernel.bindings.length).toBeLessThanOrEqual(8);
+        const threads = mergeThreads(wanted, shape, 256);
+        const merge = attendMergeKernel(wanted, shape, threads, { plain: true, packed: true });
+        expect(merge.workgroupBytes).toBeLessThanOrEqual(16_384);
+        expect(threads % (width / 4)).toBe(0);
+      }
+  });
+});
