@@ -3,7 +3,7 @@
 import type { GpuKernel } from '../../core/kernel.js';
 import { samplingWord } from '../../ops/sampling-state.js';
 import { historyLength, noToken, stateWord } from '../../ops/state.js';
-import { declareBindings, defineKernel, type Reduction, type SubgroupRange, workgroupReduction } from '../template.js';
+import { declareBindings, defineKernel, type Reduction, repeat, type SubgroupRange, workgroupReduction } from '../template.js';
 import { histogramBytes, histogramFunctions } from './select-text.js';
 import {
   groupVectors,
@@ -37,7 +37,7 @@ export function drawKernel(vocabulary: number, { threads, subgroups }: DrawShape
     bindings: ['read_write', 'read_write', 'read', 'read', 'read_write', 'read_write'],
     workgroups: [1, 1, 1],
     workgroupSize: threads,
-    workgroupBytes: sum.bytes + histogramBytes + 32,
+    workgroupBytes: sum.bytes + histogramBytes + 16 * shortList + 32,
     features: sum.features,
     wgsl: () =>
       `${declareBindings([
@@ -51,11 +51,44 @@ export function drawKernel(vocabulary: number, { threads, subgroups }: DrawShape
   });
 }
 
+/** Loads that are on their way together: one after another they would be most of the time. */
+const groupsTogether = 8;
+const listTogether = 4;
+
+/** A loop over the groups; `body` has a `group` and the `key` of its largest logit. */
+function eachGroup({ groups, groupsAt }: SurveyLayout, threads: number, body: string): string {
+  const together = Math.min(groupsTogether, Math.ceil(groups / threads));
+  const load = (u: number): string => `    held[${u}] = survey[${groupsAt}u + min((i * ${together}u + ${u}u) * ${threads}u + local, ${groups - 1}u)];\n`;
+  return `  for (var i = 0u; i < ${Math.ceil(groups / (threads * together))}u; i++) {
+    var held: array<u32, ${together}>;
+${repeat(together, load, '')}    for (var u = 0u; u < ${together}u; u++) {
+      let group = (i * ${together}u + u) * ${threads}u + local;
+      let key = held[u];
+      if (group >= ${groups}u) { break; }
+${body}    }
+  }
+`;
+}
+
+/** A loop over `count` listed candidates; `body` has a `candidate`. */
+function eachListed(threads: number, body: string): string {
+  const load = (u: number): string => `    held[${u}] = list[min(start + ${u * threads}u + local, count - 1u)];\n`;
+  return `  for (var start = 0u; start < count; start += ${listTogether * threads}u) {
+    var held: array<vec2<u32>, ${listTogether}>;
+${repeat(listTogether, load, '')}    for (var u = 0u; u < ${listTogether}u; u++) {
+      let candidate = held[u];
+      if (start + u * ${threads}u + local >= count) { break; }
+${body}    }
+  }
+`;
+}
+
 /** Listing the candidates: groups are skipped by their largest logit. */
-function listFunctions({ groups, groupsAt }: SurveyLayout, threads: number): string {
+function listFunctions(layout: SurveyLayout, threads: number): string {
   return `var<workgroup> listed: atomic<u32>;
 var<workgroup> lowest: atomic<u32>;
 var<workgroup> pair: vec2<u32>;
+var<workgroup> shorts: array<vec4<u32>, ${shortList}>;
 var<workgroup> number: f32;
 
 /** A number that all threads have, as one that the compiler knows that they have. */
@@ -82,20 +115,22 @@ fn passes(key: u32, floor: Floor, top: f32) -> bool {
 
 /** Lists the candidates; gives their number and their lowest order. */
 fn makeList(floor: Floor, top: f32, local: u32) -> vec2<u32> {
-  for (var group = local; group < ${groups}u; group += ${threads}u) {
-    if (!passes(survey[${groupsAt}u + group], floor, top)) { continue; }
-    for (var j = 0u; j < ${groupVectors}u; j++) {
-      let first = ${vectorStart(`(group / ${surveyThreads}u)`, `(group % ${surveyThreads}u)`, 0)} + j * ${4 * surveyThreads}u;
-      let keys = orders(first);
-      for (var i = 0u; i < 4u; i++) {
-        if (passes(keys[i], floor, top)) {
-          list[atomicAdd(&listed, 1u)] = vec2<u32>(keys[i], first + i);
-          atomicMin(&lowest, keys[i]);
+${eachGroup(
+  layout,
+  threads,
+  `      if (!passes(key, floor, top)) { continue; }
+      for (var j = 0u; j < ${groupVectors}u; j++) {
+        let first = ${vectorStart(`(group / ${surveyThreads}u)`, `(group % ${surveyThreads}u)`, 0)} + j * ${4 * surveyThreads}u;
+        let keys = orders(first);
+        for (var c = 0u; c < 4u; c++) {
+          if (passes(keys[c], floor, top)) {
+            list[atomicAdd(&listed, 1u)] = vec2<u32>(keys[c], first + c);
+            atomicMin(&lowest, keys[c]);
+          }
         }
       }
-    }
-  }
-  storageBarrier();
+`,
+)}  storageBarrier();
   workgroupBarrier();
   if (local == 0u) { pair = vec2<u32>(atomicLoad(&listed), atomicLoad(&lowest)); }
   return workgroupUniformLoad(&pair);
@@ -165,10 +200,11 @@ ${filterText(layout, threads, sum)}  }
 }
 
 /**
- * Three passes of one loop, so that each part of the text stands there once: (0) the bin that the k-th largest group is in, below which no logit is among the k largest; (1) the list, and where
- * top-k cuts it; (2) where top-p does. Where min-p may, it is a floor of the list.
+ * Three stages of one loop, so that each part of the text stands there once: (0) the bin that the k-th largest group is in, below which no logit is among the k largest; (1) the list, and where
+ * top-k cuts it; (2) where top-p does. Where min-p may, it is a floor of the list. A short list, which is the usual one, is ranked at once instead.
  */
-function filterText({ vocabulary, chunks, chunksAt, groups, groupsAt }: SurveyLayout, threads: number, sum: Reduction): string {
+function filterText(layout: SurveyLayout, threads: number, sum: Reduction): string {
+  const { vocabulary, chunks, chunksAt, groups } = layout;
   const word = (name: keyof typeof samplingWord): string => `survey[${samplingWord[name]}]`;
   return `    let top = numberOf(topKey);
     let heat = bitcast<f32>(${word('temperature')});
@@ -183,8 +219,8 @@ function filterText({ vocabulary, chunks, chunksAt, groups, groupsAt }: SurveyLa
     var cut = vec2<u32>(0u, ${noToken}u);
     var count = 0u;
     var high = 7u;
+    var mass = 0.0;
     var scale = 0.0;
-    var wanted = 0.0;
     for (var stage = 0u; stage < 3u; stage++) {
       var left = vec2<u32>(k, 0u);
       if (nucleus && stage == select(2u, 0u, all)) {
@@ -196,23 +232,23 @@ function filterText({ vocabulary, chunks, chunksAt, groups, groupsAt }: SurveyLa
             if (key > ${lowestOrder}) { part += bitcast<f32>(survey[at + 1u]) * exp((numberOf(key) - top) / heat); }
           }
         } else {
-          for (var i = local; i < count; i += ${threads}u) {
-            if (within(list[i], cut)) { part += exp((numberOf(list[i].x) - top) / heat); }
-          }
-        }
-        let mass = everybody(${sum.call('part')}, local);
+${eachListed(threads, `      if (within(candidate, cut)) { part += exp((numberOf(candidate.x) - top) / heat); }\n`)}        }
+        mass = everybody(${sum.call('part')}, local);
         // The mass is 2^23 to 2^24 units: a power of 2 rounds no weight.
         scale = bitcast<f32>((277u - (bitcast<u32>(mass) >> 23u)) << 23u);
         // What is below this weighs less than 1 - p together.
         if (all) { floor.tempered = max(floor.tempered, log((1.0 - topP) * mass / ${vocabulary}.0) - 1e-3); }
-        wanted = topP * mass * scale;
       }
       if (stage == 1u) {
         let made = makeList(floor, top, local);
         count = made.x;
         high = firstLeadingBit((topKey ^ made.y) | 1u);
+        if (count <= ${shortList}u && heat > 0.0) {
+${shortText()}          count = 0u;
+          break;
+        }
       }
-      if (stage == 2u) { left = max(vec2<u32>(u32(wanted), u32(fract(wanted) * 8192.0)), vec2<u32>(0u, 1u)); }
+      if (stage == 2u) { left = goal(topP * mass * scale); }
       if (select(select(nucleus, k < count && heat > 0.0, stage == 1u), k < ${groups}u, stage == 0u)) {
         var mask = select(0u - (2u << high), 0u, high == 31u);
         var prefix = topKey & mask;
@@ -220,30 +256,24 @@ function filterText({ vocabulary, chunks, chunksAt, groups, groupsAt }: SurveyLa
         var shift = max(high, 7u) - 7u;
         var cutKey = 0u;
         var byId = false;
-        let size = select(count, ${groups}u, stage == 0u);
         for (var turn = 0u; turn < 8u; turn++) {
           clear(local);
-          for (var i = local; i < size; i += ${threads}u) {
-            var candidate = vec2<u32>(0u);
-            if (stage == 0u) {
-              let key = survey[${groupsAt}u + i];
-              if (key <= ${lowestOrder}) { continue; }
-              candidate.x = 255u - binOf(key, top);
-            } else {
-              candidate = list[i];
-            }
-            let key = select(candidate.x, ${idEnd}u - candidate.y, byId);
-            if ((key & mask) != prefix || (byId && candidate.x != cutKey) || !within(candidate, cut)) { continue; }
-            let bin = (key >> shift) & 255u;
-            if (stage < 2u || byId) {
-              atomicAdd(&units[bin], 1u);
-            } else {
-              let weight = fixed(exp((numberOf(key) - top) / heat) * scale);
-              atomicAdd(&units[bin], weight.x);
-              atomicAdd(&partials[bin], weight.y);
-            }
-          }
-          let cross = crossing(left, local);
+          if (stage == 0u) {
+${eachGroup(layout, threads, `      if (key > ${lowestOrder}) { atomicAdd(&units[255u - binOf(key, top)], 1u); }\n`)}          }
+${eachListed(
+  threads,
+  `      let key = select(candidate.x, ${idEnd}u - candidate.y, byId);
+      if ((key & mask) != prefix || (byId && candidate.x != cutKey) || !within(candidate, cut)) { continue; }
+      let bin = (key >> shift) & 255u;
+      if (stage < 2u || byId) {
+        atomicAdd(&units[bin], 1u);
+      } else {
+        let weight = fixed(exp((numberOf(key) - top) / heat) * scale);
+        atomicAdd(&units[bin], weight.x);
+        atomicAdd(&partials[bin], weight.y);
+      }
+`,
+)}          let cross = crossing(left, local);
           if (cross.exists == 0u) { break; }
           left = minus(left, carried(cross.above));
           mask = 0u - (1u << shift);
@@ -277,9 +307,9 @@ function filterText({ vocabulary, chunks, chunksAt, groups, groupsAt }: SurveyLa
         }
       }
     }
-    for (var i = local; i < count; i += ${threads}u) {
-      let candidate = list[i];
-      let tempered = (numberOf(candidate.x) - top) / heat;
+${eachListed(
+  threads,
+  `      let tempered = (numberOf(candidate.x) - top) / heat;
       if (within(candidate, cut) && (heat == 0.0 || tempered >= least)) {
         var score = candidate.x;
         if (heat > 0.0) { score = order(tempered + noise(candidate.y, ${word('step')}, seed)); }
@@ -288,6 +318,43 @@ function filterText({ vocabulary, chunks, chunksAt, groups, groupsAt }: SurveyLa
           token = candidate.y;
         }
       }
-    }
+`,
+)}`;
+}
+
+/** Most candidates of a list that is ranked in workgroup memory, each by a thread of its own. */
+const shortList = 256;
+
+/** Every thread counts what comes before its candidate, and what that weighs: no searching, and the filters are comparisons. */
+function shortText(): string {
+  return `          clear(local);
+          var mine = vec4<u32>(0u);
+          if (local < count) {
+            let candidate = list[local];
+            mine = vec4<u32>(candidate, fixed(exp((numberOf(candidate.x) - top) / heat) * 8192.0));
+            shorts[local] = mine;
+          }
+          workgroupBarrier();
+          var rank = 0u;
+          var before = vec2<u32>(0u);
+          for (var i = 0u; i < count; i++) {
+            let other = shorts[i];
+            if (other.x > mine.x || (other.x == mine.x && other.y < mine.y)) {
+              rank++;
+              before += other.zw;
+            }
+          }
+          let inTop = local < count && rank < k;
+          if (inTop) {
+            atomicAdd(&units[0], mine.z);
+            atomicAdd(&partials[0], mine.w);
+          }
+          workgroupBarrier();
+          let whole = select(unitsOf(carried(binSum(0u))), mass * 8192.0, all);
+          let tempered = (numberOf(mine.x) - top) / heat;
+          if (inTop && (!nucleus || less(carried(before), goal(topP * whole))) && tempered >= least) {
+            best = order(tempered + noise(mine.y, survey[${samplingWord.step}], seed));
+            token = mine.y;
+          }
 `;
 }

@@ -50,6 +50,11 @@ fn fixed(weight: f32) -> vec2<u32> {
   return vec2<u32>(u32(whole), u32(round((weight - whole) * ${parts}.0)));
 }
 
+/** What sums have to reach, in units and parts: more than 0. */
+fn goal(sum: f32) -> vec2<u32> {
+  return max(vec2<u32>(u32(sum), u32(fract(sum) * ${parts}.0)), vec2<u32>(0u, 1u));
+}
+
 fn unitsOf(sum: vec2<u32>) -> f32 {
   return f32(sum.x) + f32(sum.y) / ${parts}.0;
 }
