@@ -78,7 +78,9 @@ async function measure(gpu: GpuDevice, { heads, kvHeads, width, rows, length, wi
     const error = await worstError(gpu, problem, operands);
     if (!(error < 2e-3)) throw new Error(`${kernel.key}: ${error} from f64`);
     await warmUp(gpu, jobs, 60);
-    const { median, least, most } = await timeJobs(gpu, jobs, Math.max(2, Math.min(50, Math.ceil(2e11 / work))));
+    // Passes of ten milliseconds: the clocks fall in shorter ones.
+    const { least: once } = await timeJobs(gpu, jobs, 2);
+    const { median, least, most } = await timeJobs(gpu, jobs, Math.max(2, Math.min(400, Math.ceil(0.01 / once))));
     const what = `${heads}/${kvHeads} heads of ${width}, ${rows} rows of ${length}${window === undefined ? '' : `, window ${window}`}, ${how}`;
     const [value, slowest, fastest] = [work / median / 1e12, work / most / 1e12, work / least / 1e12];
     const figure: Figure = {

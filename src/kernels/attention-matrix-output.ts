@@ -56,8 +56,13 @@ ${eachMatrix(shape, layout, layout.scoresAt, round, load)}
     .join('\n');
 }
 
-/** y = out / sum, the sum with that of the sink, which would make it infinite where it exceeds every score by far. */
-export function finishText({ width, rows, heads, kvHeads, sinks }: AttentionProblem, shape: MatrixAttentionShape, layout: MatrixAttentionLayout): string {
+/** y = `result`, of value = out / sum, the sum with that of the sink, which would make it infinite where it exceeds every score by far. */
+export function finishText(
+  { width, rows, heads, kvHeads, sinks }: AttentionProblem,
+  shape: MatrixAttentionShape,
+  layout: MatrixAttentionLayout,
+  result: string,
+): string {
   const ratio = heads / kvHeads;
   const { lanes, threads, size } = layout;
   const own = width / shape.output[1] / 4;
@@ -71,7 +76,7 @@ export function finishText({ width, rows, heads, kvHeads, sinks }: AttentionProb
     if (place / ${ratio}u < ${rows}u) {
       let value = bitcast<vec4<f32>>(memory[itemRow * ${round.stride}u + quad]) * rowScale[itemRow];
       let to = ((place / ${ratio}u) * ${heads}u + kvHead * ${ratio}u + place % ${ratio}u) * ${width / 4}u;
-      y[to + quad / ${round.wide * 4}u * ${own}u + ${round.first * 4}u + quad % ${round.wide * 4}u] = value;
+      y[to + quad / ${round.wide * 4}u * ${own}u + ${round.first * 4}u + quad % ${round.wide * 4}u] = ${result};
     }
   }
   workgroupBarrier();`;

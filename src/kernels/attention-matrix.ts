@@ -15,6 +15,7 @@ import { finishText, rescaleText } from './attention-matrix-output.js';
 import { exponentials, firstReference, largestSum, readScores, rowMaximum, tileSum, windowText, writeWeights } from './attention-matrix-softmax.js';
 import { type AttentionProblem, attentionReads, cappedFunction, problemParams, sinksBinding } from './attention-text.js';
 import { cacheFunctions, cacheReader } from './cache-reader.js';
+import { packHalvesFunction } from './matrix/form.js';
 import { matrixSize, matrixTypes } from './matrix/gemm.js';
 import { hasMatrices } from './matrix/linear.js';
 import { declareBindings, defineKernel, foldGrid, mainHead, repeat } from './template.js';
@@ -42,14 +43,15 @@ export function selectMatrixAttention(
   return { shape, reason: `f16 matrices, tiles of ${shape.tileRows} rows and ${shape.tileKeys} keys` };
 }
 
-export function attentionMatrixKernel(problem: AttentionProblem, shape: MatrixAttentionShape): GpuKernel {
+/** `half`: y is f16. */
+export function attentionMatrixKernel(problem: AttentionProblem, shape: MatrixAttentionShape, half = false): GpuKernel {
   const layout = matrixAttentionLayout(problem, shape);
   const ratio = problem.heads / problem.kvHeads;
   const tiles = Math.ceil((problem.rows * ratio) / shape.tileRows);
   const count = tiles * problem.kvHeads;
   return defineKernel({
     family: 'attention_matrix',
-    params: { ...problemParams(problem), ...shape },
+    params: { ...problemParams(problem), ...shape, half },
     bindings: [...Array.from({ length: attentionReads(problem) }, () => 'read' as const), 'read_write'],
     workgroups: foldGrid(count),
     workgroupSize: layout.threads,
@@ -61,15 +63,15 @@ export function attentionMatrixKernel(problem: AttentionProblem, shape: MatrixAt
       ...cacheReader(problem, 'values', 8).bindings,
       ['state', 'u32', 'read'],
       ...sinksBinding(problem),
-      ['y', 'vec4<f32>', 'read_write'],
+      ['y', half ? 'vec2<u32>' : 'vec4<f32>', 'read_write'],
     ])}var<workgroup> memory: array<vec4<u32>, ${layout.size}>;
 var<workgroup> rowScale: array<f32, ${shape.tileRows}>;
 var<workgroup> grown: atomic<u32>;
 fn pack8(a: vec4<f32>, b: vec4<f32>) -> vec4<u32> {
   return vec4<u32>(bitcast<vec2<u32>>(vec4<f16>(a)), bitcast<vec2<u32>>(vec4<f16>(b)));
 }
-${cappedFunction(problem, 'vec4<f32>')}fn limited(v: vec4<f32>) -> vec4<f32> { return clamp(v, vec4<f32>(-65504.0), vec4<f32>(65504.0)); }
-${cacheFunctions(problem)}${pieceLoad(problem, 'keys')}${pieceLoad(problem, 'values')}${mainHead(count, layout.threads, '@builtin(subgroup_id) subgroup: u32')}${headText(problem, shape, layout, tiles)}${windowText(problem)}${queryText(problem, shape, layout)}${walkText(problem, shape, layout)}${finishText(problem, shape, layout)}}
+${half ? packHalvesFunction : ''}${cappedFunction(problem, 'vec4<f32>')}fn limited(v: vec4<f32>) -> vec4<f32> { return clamp(v, vec4<f32>(-65504.0), vec4<f32>(65504.0)); }
+${cacheFunctions(problem)}${pieceLoad(problem, 'keys')}${pieceLoad(problem, 'values')}${mainHead(count, layout.threads, '@builtin(subgroup_id) subgroup: u32')}${headText(problem, shape, layout, tiles)}${windowText(problem)}${queryText(problem, shape, layout)}${walkText(problem, shape, layout)}${finishText(problem, shape, layout, half ? 'pack4(value)' : 'value')}}
 `,
   });
 }

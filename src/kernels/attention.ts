@@ -11,6 +11,7 @@ import { attentionPrefillKernel, type PrefillShape, prefillBytes } from './atten
 import { type AttentionProblem, attentionReads, reachOf } from './attention-text.js';
 import { cacheType } from './cache.js';
 import { cacheReader } from './cache-reader.js';
+import { halvesOf, wantsHalves } from './matrix/form.js';
 import { arg, oneStep, subgroupRange, vectorWidth } from './template.js';
 
 /** Positions that a row may see up to which one dispatch without partial sums is faster than two. */
@@ -109,9 +110,10 @@ export function attentionRule(
     const shared = inputs.slice(0, attentionReads({ ...problem, sinks: false }));
     if (problem.rows > 1) {
       const matrix = selectMatrixAttention(problem, capabilities, leastMatrixRows);
+      const half = matrix !== undefined && wantsHalves(context);
       const kernel =
-        matrix === undefined ? attentionPrefillKernel(problem, selectPrefill(problem, capabilities).shape) : attentionMatrixKernel(problem, matrix.shape);
-      return oneStep(node, kernel, [...inputs, arg(node.output, 'write')]);
+        matrix === undefined ? attentionPrefillKernel(problem, selectPrefill(problem, capabilities).shape) : attentionMatrixKernel(problem, matrix.shape, half);
+      return oneStep(node, kernel, [...inputs, arg(half ? halvesOf(node.output, context) : node.output, 'write')]);
     }
     const { shape } = selectDecode(problem, capabilities);
     const kernel = attentionDecodeKernel(problem, shape);

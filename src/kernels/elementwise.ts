@@ -7,6 +7,7 @@ import { broadcastStrides } from '../ops/elementwise.js';
 import type { BinaryFunction, UnaryFunction } from '../ops/params.js';
 import type { LoweringRule } from '../ops/target.js';
 import { binaryText, siluText, unaryText, vectorisedBinary } from './elementwise-functions.js';
+import { halvesOf, packHalvesFunction, wantsHalves } from './matrix/form.js';
 import { arg, declareBindings, defineKernel, elementThreads, foldGrid, mainHead, oneStep, vectorType, vectorWidth } from './template.js';
 
 const components = ['x', 'y', 'z', 'w'] as const;
@@ -114,22 +115,24 @@ function offsets(axes: readonly BroadcastAxis[], width: number): string {
   return `${lines.join('')}  let atA = ${sum(terms.a)};\n  let atB = ${sum(terms.b)};\n`;
 }
 
-/** y = silu(gate) up; in place, y begins as the gate. */
-export function swigluKernel(elements: number, inPlace: boolean): GpuKernel {
+/** y = silu(gate) up; in place, y begins as the gate. As 'half', y is f16, for elements in whole vectors of 4. */
+export function swigluKernel(elements: number, output: 'own' | 'inPlace' | 'half'): GpuKernel {
+  const [inPlace, half] = [output === 'inPlace', output === 'half'];
   const width = vectorWidth(elements);
   const vectors = elements / width;
   const type = vectorType(width);
   return defineKernel({
     family: 'swiglu',
-    params: { elements, inPlace },
+    params: { elements, output },
     bindings: inPlace ? ['read', 'read_write'] : ['read', 'read', 'read_write'],
     workgroups: foldGrid(Math.ceil(vectors / elementThreads)),
     workgroupSize: elementThreads,
+    features: half ? ['shader-f16'] : [],
     wgsl: () =>
-      `${declareBindings([...(inPlace ? [] : [['gate', type, 'read'] as const]), ['up', type, 'read'], ['y', type, 'read_write']])}${siluText()}${elementMain(
+      `${declareBindings([...(inPlace ? [] : [['gate', type, 'read'] as const]), ['up', type, 'read'], ['y', half ? 'vec2<u32>' : type, 'read_write']])}${half ? packHalvesFunction : ''}${siluText()}${elementMain(
         vectors,
         `  let v = ${inPlace ? 'y' : 'gate'}[index];
-  y[index] = ${componentwise(width, (c) => `silu(v${c})`)} * up[index];
+  y[index] = ${half ? 'pack4' : ''}(${componentwise(width, (c) => `silu(v${c})`)} * up[index]);
 `,
       )}`,
   });
@@ -151,8 +154,11 @@ export const binaryRule: LoweringRule<'binary', GpuKernel> = (node) => {
   return oneStep(node, binaryKernel(fn, axes, false), [arg(a, 'read'), arg(b, 'read'), arg(node.output, 'write')], inPlace);
 };
 
-export const swigluRule: LoweringRule<'swiglu', GpuKernel> = (node) => {
+export const swigluRule: LoweringRule<'swiglu', GpuKernel> = (node, context) => {
   const elements = elementCount(node.output.type.shape);
-  const args = [arg(need(node.inputs[0]), 'read'), arg(need(node.inputs[1]), 'read'), arg(node.output, 'write')];
-  return oneStep(node, swigluKernel(elements, false), args, { input: 0, output: 2, kernel: swigluKernel(elements, true) });
+  const inputs = [arg(need(node.inputs[0]), 'read'), arg(need(node.inputs[1]), 'read')];
+  if (elements % 4 === 0 && wantsHalves(context))
+    return oneStep(node, swigluKernel(elements, 'half'), [...inputs, arg(halvesOf(node.output, context), 'write')]);
+  const args = [...inputs, arg(node.output, 'write')];
+  return oneStep(node, swigluKernel(elements, 'own'), args, { input: 0, output: 2, kernel: swigluKernel(elements, 'inPlace') });
 };

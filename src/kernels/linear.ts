@@ -2,13 +2,15 @@
 
 import type { GpuCapabilities } from '../core/capabilities.js';
 import type { GpuKernel } from '../core/kernel.js';
-import type { LoweringNode, LoweringRule } from '../ops/target.js';
+import type { TensorType } from '../core/tensor.js';
+import type { OpParams } from '../ops/params.js';
+import type { LoweringRule } from '../ops/target.js';
 import type { ActivationChoice } from './decode/select.js';
 import { type PackedChoice, type PackedShape, packedSteps, selectPacked } from './dp4a/linear.js';
 import { linearSteps } from './linear-steps.js';
 import type { LinearProblem } from './linear-text.js';
 import { type MatmulTile, matmulKernel, tileBytes, tileSize } from './matmul.js';
-import { type MatrixChoice, matrixSteps, selectMatrix } from './matrix/linear.js';
+import { type MatrixChoice, matrixSteps, selectMatrix, takesHalves } from './matrix/linear.js';
 import { type MatvecShape, matvecKernel } from './matvec.js';
 
 /** Sizes that decide which kernel runs. */
@@ -123,7 +125,10 @@ export function selectPath(shape: PackedShape, capabilities: GpuCapabilities, { 
 
 export function linearRule(capabilities: GpuCapabilities, options: LinearOptions = {}): LoweringRule<'linear', GpuKernel> {
   return (node, context) => {
-    const shape = roundedShape(node);
+    const shape = roundedShape(
+      node.params,
+      node.inputs.map((input) => input.type),
+    );
     const found = shape && selectPath(shape, capabilities, options);
     if (found?.path === 'f16 matrices') return matrixSteps(node, context, found.choice);
     if (found?.path === '8-bit activations') return packedSteps(node, context, found.choice);
@@ -132,8 +137,19 @@ export function linearRule(capabilities: GpuCapabilities, options: LinearOptions
 }
 
 /** The sizes of a product whose x may be rounded. */
-function roundedShape({ params, inputs: [x, w] }: LoweringNode<'linear'>): PackedShape | undefined {
-  const [rows = 0, depth = 0] = x?.type.shape ?? [];
+function roundedShape(params: OpParams['linear'], [x, w]: readonly TensorType[]): PackedShape | undefined {
+  const [rows = 0, depth = 0] = x?.shape ?? [];
   if (params.rounded !== true || w === undefined) return undefined;
-  return { rows, outputs: w.type.shape[0] ?? 0, depth, dtype: w.type.dtype };
+  return { rows, outputs: w.shape[0] ?? 0, depth, dtype: w.dtype };
+}
+
+/** Whether a product reads x as f16, and can where its producer has left it so. */
+export function linearTakesHalves(
+  params: OpParams['linear'],
+  inputs: readonly TensorType[],
+  capabilities: GpuCapabilities,
+  options: LinearOptions = {},
+): boolean {
+  const shape = roundedShape(params, inputs);
+  return shape !== undefined && takesHalves(shape.depth) && selectPath(shape, capabilities, options).path === 'f16 matrices';
 }

@@ -5,6 +5,7 @@ import type { GpuKernel } from '../core/kernel.js';
 import { elementCount } from '../core/tensor.js';
 import { need } from '../ops/definition.js';
 import type { LoweringRule } from '../ops/target.js';
+import { halvesOf, packHalvesFunction, wantsHalves } from './matrix/form.js';
 import {
   arg,
   declareBindings,
@@ -38,20 +39,29 @@ export function selectNorm(width: number, capabilities: GpuCapabilities): NormSh
   return { threads, held, reason: held > 0 ? `${threads} threads hold a row of ${width}` : `${threads} threads read a row of ${width} twice` };
 }
 
-export function normKernel(rows: number, width: number, eps: number, { threads, held }: NormShape, subgroups: SubgroupRange | undefined): GpuKernel {
+/** `half`: y is f16, for rows of whole vectors of 4. */
+export function normKernel(
+  rows: number,
+  width: number,
+  eps: number,
+  { threads, held }: NormShape,
+  subgroups: SubgroupRange | undefined,
+  half = false,
+): GpuKernel {
   const reduction = workgroupReduction('total', 'add', threads, subgroups);
   const vector = vectorWidth(width);
   const vectors = width / vector;
   return defineKernel({
     family: 'rms_norm',
-    params: { rows, width, eps, threads, held, subgroups: subgroups === undefined ? 'none' : { ...subgroups } },
+    params: { rows, width, eps, threads, held, half, subgroups: subgroups === undefined ? 'none' : { ...subgroups } },
     bindings: ['read', 'read', 'read_write'],
     workgroups: foldGrid(rows),
     workgroupSize: threads,
     workgroupBytes: reduction.bytes,
-    features: reduction.features,
+    features: [...reduction.features, ...(half ? (['shader-f16'] as const) : [])],
     wgsl: () => {
       const type = vectorType(vector);
+      const result = (v: string): string => (half ? `pack4(${v})` : v);
       const square = (v: string): string => (vector === 1 ? `${v} * ${v}` : `dot(${v}, ${v})`);
       const scale = `  let scale = inverseSqrt(${reduction.call('sum')} * ${f32Literal(1 / width)} + ${f32Literal(eps)});\n`;
       const at = (index: number): string => `local + ${index * threads}u`;
@@ -60,7 +70,7 @@ export function normKernel(rows: number, width: number, eps: number, { threads, 
       const body =
         held > 0
           ? `${repeat(held, (i) => `  var v${i} = ${type}(0.0);\n${guarded(i, `v${i} = x[base + ${at(i)}];`)}\n  sum += ${square(`v${i}`)};`)}
-${scale}${repeat(held, (i) => guarded(i, `y[base + ${at(i)}] = v${i} * scale * gain[${at(i)}];`))}
+${scale}${repeat(held, (i) => guarded(i, `y[base + ${at(i)}] = ${result(`v${i} * scale * gain[${at(i)}]`)};`))}
 `
           : `  for (var i = 0u; i < ${Math.ceil(vectors / threads)}u; i++) {
     let at = i * ${threads}u + local;
@@ -68,14 +78,14 @@ ${scale}${repeat(held, (i) => guarded(i, `y[base + ${at(i)}] = v${i} * scale * g
   }
 ${scale}  for (var i = 0u; i < ${Math.ceil(vectors / threads)}u; i++) {
     let at = i * ${threads}u + local;
-    if (at < ${vectors}u) { y[base + at] = x[base + at] * scale * gain[at]; }
+    if (at < ${vectors}u) { y[base + at] = ${result('x[base + at] * scale * gain[at]')}; }
   }
 `;
       return `${declareBindings([
         ['x', type, 'read'],
         ['gain', type, 'read'],
-        ['y', type, 'read_write'],
-      ])}${reduction.declarations}${mainHead(rows, threads, reduction.builtins)}  let base = group * ${vectors}u;
+        ['y', half ? 'vec2<u32>' : type, 'read_write'],
+      ])}${half ? packHalvesFunction : ''}${reduction.declarations}${mainHead(rows, threads, reduction.builtins)}  let base = group * ${vectors}u;
   var sum = 0.0;
 ${body}}
 `;
@@ -84,11 +94,12 @@ ${body}}
 }
 
 export function rmsNormRule(capabilities: GpuCapabilities): LoweringRule<'rmsNorm', GpuKernel> {
-  return (node) => {
+  return (node, context) => {
     const [x, gain] = [need(node.inputs[0]), need(node.inputs[1])];
     const width = elementCount(gain.type.shape);
     const rows = elementCount(x.type.shape) / width;
-    const kernel = normKernel(rows, width, node.params.eps, selectNorm(width, capabilities), subgroupRange(capabilities));
-    return oneStep(node, kernel, [arg(x, 'read'), arg(gain, 'read'), arg(node.output, 'write')]);
+    const half = width % 4 === 0 && wantsHalves(context);
+    const kernel = normKernel(rows, width, node.params.eps, selectNorm(width, capabilities), subgroupRange(capabilities), half);
+    return oneStep(node, kernel, [arg(x, 'read'), arg(gain, 'read'), arg(half ? halvesOf(node.output, context) : node.output, 'write')]);
   };
 }

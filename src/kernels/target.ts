@@ -2,6 +2,7 @@
 
 import type { GpuCapabilities, GpuLimits } from '../core/capabilities.js';
 import type { GpuKernel } from '../core/kernel.js';
+import type { OpParams } from '../ops/params.js';
 import type { MemoryRules, Target } from '../ops/target.js';
 import { argmaxRule } from './argmax.js';
 import { attentionRule } from './attention.js';
@@ -15,7 +16,8 @@ import { binaryRule, swigluRule, unaryRule } from './elementwise.js';
 import { gatherRule } from './gather.js';
 import { matmulRule } from './gemm/rule.js';
 import { layerNormRule } from './layer-norm.js';
-import { linearRule } from './linear.js';
+import { linearRule, linearTakesHalves } from './linear.js';
+import { halfForm } from './matrix/form.js';
 import { concatRule, expandRule, gatherAxisRule, permuteRule, sliceRule } from './movement.js';
 import { rmsNormRule } from './norm.js';
 import { dotRule, reduceRule } from './reduce.js';
@@ -94,7 +96,11 @@ export function gpuTarget(capabilities: GpuCapabilities, options: GpuTargetOptio
       conv2d: convRule,
       tileReduce: tileReduceRule,
     },
-    takesForm: decode.takesForm,
+    takesForm(node) {
+      if (node.op !== 'linear') return decode.takesForm(node);
+      const halves = linearTakesHalves(node.params as OpParams['linear'], node.inputs, capabilities, options);
+      return halves ? { input: 0, kind: halfForm } : undefined;
+    },
     refuses: decode.refuses,
   };
 }

@@ -71,18 +71,22 @@ export function lower<Kernel>(graph: Graph, target: Target<Kernel>): Lowered<Ker
   return { steps, values };
 }
 
-/** Who wants which form of a value, and which forms have been made. */
+/** Who wants which form of a value, and which forms have been made. A reshape is its input: a form passes through it. */
 class Forms<Kernel> {
   readonly #readers: ReadonlyMap<NodeId, readonly { readonly kind: string; readonly gain?: NodeId }[]>;
   readonly #plain: ReadonlySet<NodeId>;
   readonly #made = new Map<ValueId, TensorRef>();
+  readonly #nodes: readonly GraphNode[];
 
   constructor(graph: Graph, target: Target<Kernel>) {
+    this.#nodes = graph.nodes;
     const readers = new Map<NodeId, { kind: string; gain?: NodeId }[]>();
-    const plain = new Set(graph.outputs.map((output) => output.node));
+    const plain = new Set(graph.outputs.map((output) => this.#source(output.node)));
     for (const node of graph.nodes) {
       const taken = isCompute(node.op) ? target.takesForm?.(nodeTypes(graph, node, node.op)) : undefined;
-      node.inputs.forEach((input, index) => {
+      if (node.op === 'reshape') continue;
+      node.inputs.forEach((read, index) => {
+        const input = this.#source(read);
         if (index !== taken?.input) plain.add(input);
         else {
           const gain = taken.gain === undefined ? {} : { gain: node.inputs[taken.gain] ?? -1 };
@@ -107,8 +111,13 @@ class Forms<Kernel> {
       provide: (ref) => {
         this.#made.set(node.id, ref);
       },
-      made: (input) => this.#made.get(input.id),
+      made: (input) => this.#made.get(this.#source(input.id)),
     };
+  }
+
+  #source(id: NodeId): NodeId {
+    const node = this.#nodes[id];
+    return node?.op === 'reshape' ? this.#source(node.inputs[0] ?? id) : id;
   }
 }
 

@@ -5,15 +5,18 @@ import { GraphBuilder } from '../../src/graph/builder.js';
 import { attentionMatrixKernel, selectMatrixAttention } from '../../src/kernels/attention-matrix.js';
 import { matrixAttentionBytes } from '../../src/kernels/attention-matrix-layout.js';
 import type { AttentionProblem } from '../../src/kernels/attention-text.js';
+import { swigluKernel } from '../../src/kernels/elementwise.js';
 import { type GemmProblem, gemmBytes, gemmKernel, gemmStore } from '../../src/kernels/matrix/gemm.js';
 import { dequantiseKernel, halvesKernel } from '../../src/kernels/matrix/halves.js';
 import { gemmTileShapes, hasMatrices, leastMatrixRows, selectMatrix } from '../../src/kernels/matrix/linear.js';
 import { matrixRounding } from '../../src/kernels/matrix/rounding.js';
+import { normKernel, selectNorm } from '../../src/kernels/norm.js';
 import { gpuTarget } from '../../src/kernels/target.js';
 import { weightLayout, weightTypes } from '../../src/kernels/weights-layout.js';
 import type { OpCase } from '../../src/ops/case.js';
 import { attentionCases } from '../../src/ops/cases/attention.js';
 import { linearCases } from '../../src/ops/cases/linear.js';
+import { stateWords } from '../../src/ops/state.js';
 import { planGraph } from '../../src/plan/plan.js';
 import { openShaderCompiler, type ShaderCompiler } from '../support/shader-compiler.js';
 
@@ -133,6 +136,48 @@ describe('the steps of a product of many rows', () => {
   });
 });
 
+describe('f16 as the form of values between kernels', () => {
+  /** A norm that two products read, a gate of theirs, and a product of that, all of many rows; `plain`: the norm's own values are wanted too. */
+  function stepsOf({ plain = false, capabilities = matrices, width = 256 } = {}) {
+    const g = new GraphBuilder();
+    const weight = (name: string, rows: number, columns: number): number => g.param(name, { dtype: 'f16', shape: [rows, columns] });
+    const normed = g.rmsNorm(g.input('x', { dtype: 'f32', shape: [64, width] }), g.param('gain', { dtype: 'f32', shape: [width] }), 1e-5);
+    const [gate, up] = ['gate', 'up'].map((name) => g.linear(normed, weight(name, 128, width), { rounded: true }, name));
+    g.output('y', g.linear(g.add('swiglu', {}, [gate ?? -1, up ?? -1]), weight('down', width, 128), { rounded: true }, 'down'));
+    if (plain) g.output('normed', normed);
+    return planGraph(g.build(), gpuTarget(capabilities)).steps;
+  }
+  const halves = (steps: ReturnType<typeof stepsOf>): readonly string[] =>
+    steps.filter(({ kernel }) => kernel.wgsl().includes('pack4(')).map(({ kernel }) => kernel.family);
+
+  it('is what a norm and a gate leave for products of many rows', () => {
+    const steps = stepsOf();
+    expect(familiesOf(steps)).toEqual(['rms_norm', 'gemm_f16', 'gemm_f16', 'swiglu', 'gemm_f16']);
+    expect(halves(steps)).toEqual(['rms_norm', 'swiglu']);
+  });
+
+  it('is made by a pass of its own where the plain values are wanted too, or rows need padding', () => {
+    expect(familiesOf(stepsOf({ plain: true }))).toEqual(['rms_norm', 'to_f16', 'gemm_f16', 'gemm_f16', 'swiglu', 'gemm_f16']);
+    expect(familiesOf(stepsOf({ width: 248 })).slice(0, 3)).toEqual(['rms_norm', 'to_f16', 'weights_to_f16']);
+  });
+
+  it('is nothing on devices without matrices', () => {
+    expect(halves(stepsOf({ capabilities: maskCapabilities(matrices, { subgroupMatrices: false }) }))).toEqual([]);
+  });
+
+  it('passes from attention through a reshape', () => {
+    const g = new GraphBuilder();
+    const state = g.state('session', { dtype: 'u32', shape: [stateWords(64)] });
+    const cache = (name: string): number => g.state(name, { dtype: 'f16', shape: [2, 128, 64] });
+    const q = g.input('q', { dtype: 'f32', shape: [64, 4, 64] });
+    const attended = g.reshape(g.attention(q, cache('keys'), cache('values'), state, { scale: 0.1 }), [64, 256]);
+    g.output('y', g.linear(attended, g.param('w', { dtype: 'f16', shape: [128, 256] }), { rounded: true }));
+    const steps = planGraph(g.build(), gpuTarget(matrices)).steps;
+    expect(familiesOf(steps)).toEqual(['attention_matrix', 'gemm_f16']);
+    expect(halves(steps)).toEqual(['attention_matrix']);
+  });
+});
+
 describe('the text of kernels on matrices', () => {
   let compiler: ShaderCompiler;
   beforeAll(async () => {
@@ -169,6 +214,14 @@ describe('the text of kernels on matrices', () => {
 
   it('is valid for activations of any width', async () => {
     for (const columns of [64, 60, 61]) expect(await compiler.errors(halvesKernel(3, columns, 64))).toEqual([]);
+  });
+
+  it('is valid for producers of f16', async () => {
+    const one = attention({ width: 64 });
+    const shape = selectMatrixAttention(one, matrices)?.shape;
+    expect(shape && (await compiler.errors(attentionMatrixKernel(one, shape, true)))).toEqual([]);
+    expect(await compiler.errors(swigluKernel(256, 'half'))).toEqual([]);
+    for (const width of [256, 40_000]) expect(await compiler.errors(normKernel(4, width, 1e-5, selectNorm(width, matrices), undefined, true))).toEqual([]);
   });
 
   it('clamps activations to the range of f16', () => {

@@ -4,14 +4,7 @@ import type { GpuKernel } from '../../core/kernel.js';
 import { weightReader } from '../blocks.js';
 import { declareBindings, defineKernel, elementThreads, foldGrid, mainHead } from '../template.js';
 import type { WeightLayout } from '../weights-layout.js';
-
-/**
- * What lies beyond the range of f16 becomes its largest value: a sum with it stays finite, and no infinity less infinity turns into NaN. Activations of trained models stay far below.
- */
-const packFunction = `fn pack4(v: vec4<f32>) -> vec2<u32> {
-  return bitcast<vec2<u32>>(vec4<f16>(clamp(v, vec4<f32>(-65504.0), vec4<f32>(65504.0))));
-}
-`;
+import { packHalvesFunction } from './form.js';
 
 /** f32 [rows, columns] to f16 [rows, depth]. */
 export function halvesKernel(rows: number, columns: number, depth: number): GpuKernel {
@@ -41,7 +34,7 @@ fn load(row: u32, quad: u32) -> vec4<f32> {
       return `${declareBindings([
         ['x', vectors ? 'vec4<f32>' : 'f32', 'read'],
         ['y', 'vec4<u32>', 'read_write'],
-      ])}${packFunction}${load}${mainHead(groups, elementThreads)}  let index = group * ${elementThreads}u + local;
+      ])}${packHalvesFunction}${load}${mainHead(groups, elementThreads)}  let index = group * ${elementThreads}u + local;
 ${count % elementThreads === 0 ? '' : `  if (index >= ${count}u) { return; }\n`}  let row = index / ${perRow}u;
   let quad = (index % ${perRow}u) * 2u;
   y[index] = vec4<u32>(pack4(load(row, quad)), pack4(load(row, quad + 1u)));
@@ -74,7 +67,7 @@ export function dequantiseKernel(layout: WeightLayout, first: number, rows: numb
     wgsl: () => `${declareBindings([
       ['w', reader.element, 'read'],
       ['y', 'vec4<u32>', 'read_write'],
-    ])}${packFunction}${reader.functions}${mainHead(groups, elementThreads)}  let index = group * ${elementThreads}u + local;
+    ])}${packHalvesFunction}${reader.functions}${mainHead(groups, elementThreads)}  let index = group * ${elementThreads}u + local;
 ${count % elementThreads === 0 ? '' : `  if (index >= ${count}u) { return; }\n`}  let row = ${first}u + index / ${perRow}u;
   let half = index % ${perRow}u;
   let quad = (half / 2u) * 8u + (half & 1u) * 2u;

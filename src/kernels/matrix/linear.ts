@@ -8,6 +8,7 @@ import { need } from '../../ops/definition.js';
 import type { LoweringContext, LoweringNode, RowShard, TensorRef } from '../../ops/target.js';
 import { arg } from '../template.js';
 import { type WeightLayout, weightLayout } from '../weights-layout.js';
+import { madeHalves } from './form.js';
 import { type GemmProblem, type GemmTile, gemmBytes, gemmKernel, gemmTiles, matrixSize } from './gemm.js';
 import { dequantiseKernel, halvesKernel } from './halves.js';
 import { splitSumKernel } from './split-sum.js';
@@ -114,6 +115,11 @@ function occupancy(workgroups: number): number {
   return filled < 0.5 ? 2 * filled * half : half + (2 * filled - 1) * (1 - half);
 }
 
+/** Whether x needs no padding, so that its producer may leave it as f16. */
+export function takesHalves(columns: number): boolean {
+  return columns % depthUnit === 0;
+}
+
 /** Steps of `linear` by `choice`: x and each slab of the weight become f16, then they are multiplied. */
 export function matrixSteps(node: LoweringNode<'linear'>, context: LoweringContext, choice: MatrixChoice): readonly Step<GpuKernel>[] {
   const [x, w] = [need(node.inputs[0]), need(node.inputs[1])];
@@ -121,7 +127,8 @@ export function matrixSteps(node: LoweringNode<'linear'>, context: LoweringConte
   const [rows = 0, columns = 0] = x.type.shape;
   const depth = roundUp(columns, depthUnit);
   const steps: Step<GpuKernel>[] = [];
-  const halves = context.derived(x, `f16 ${depth}`, { dtype: 'f16', shape: [rows, depth] });
+  const made = madeHalves(x, context);
+  const halves = made === undefined ? context.derived(x, `f16 ${depth}`, { dtype: 'f16', shape: [rows, depth] }) : { ref: made, fresh: false };
   if (halves.fresh)
     steps.push({ label: `${label} f16`, node: id, kernel: halvesKernel(rows, columns, depth), args: [arg(x, 'read'), arg(halves.ref, 'write')] });
   const slabs = w.shards.flatMap((shard, index) => slabsOf(shard, depth).map((slab) => ({ ...slab, shard: index, layout: shardLayout(w, shard) })));
