@@ -69,7 +69,7 @@ describe('selectDecode', () => {
 
   it('keeps to 8 bindings with everything that attention may have', () => {
     for (const capacity of [512, 8192]) {
-      const one = problem({ capacity, window: 4096, softcap: 50, sinks: true });
+      const one = problem({ capacity, window: 4096, softcap: 50, sinks: true, keys: 'q8_planes', values: 'q8_planes' });
       expect(attentionDecodeKernel(one, selectDecode(one, rich).shape).bindings.length).toBeLessThanOrEqual(8);
     }
   });

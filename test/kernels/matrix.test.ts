@@ -236,10 +236,19 @@ describe('the text of kernels on matrices', () => {
     }
   });
 
-  it.each([{ window: 40 }, { softcap: 30 }, { sinks: true }, { window: 40, softcap: 30, sinks: true }])('is valid for attention with %o', async (extras) => {
+  it.each([
+    { window: 40 },
+    { softcap: 30 },
+    { sinks: true },
+    { window: 40, softcap: 30, sinks: true },
+    { keys: 'q8_planes', values: 'q8_planes' },
+    { keys: 'q8_planes', values: 'q8_planes', sinks: true, softcap: 30, window: 40 },
+  ] as const)('is valid for attention with %o', async (extras) => {
     const one = attention({ width: 64, ...extras });
     const shape = selectMatrixAttention(one, matrices)?.shape;
-    expect(shape && (await compiler.errors(attentionMatrixKernel(one, shape)))).toEqual([]);
+    const kernel = shape && attentionMatrixKernel(one, shape);
+    expect(kernel && (await compiler.errors(kernel))).toEqual([]);
+    expect(kernel?.bindings.length).toBeLessThanOrEqual(8);
   });
 });
 
