@@ -1,19 +1,21 @@
 /**
- * The tensor API from host arrays to host arrays on the best device here, beside the CPU backend, to find the size from which the GPU wins; with --peers also a chain of resident
- * products beside the TypeScript libraries found in COMPUTE_PEERS. Device-resident times by timestamps are in the benchmark `tensor`.
- * Arguments: --json prints one JSON object; --runs=N (default 10); --device=webgpu or cpu; --checked; --peers.
+ * The tensor API from host arrays to host arrays on the best device here, beside the CPU backend, to find the size from which the GPU wins; with --peers also
+ * device-resident operations by the clock beside the TypeScript libraries found in COMPUTE_PEERS. Times of our kernels alone, by timestamps, are in the benchmark `tensor`.
+ * Arguments: --json prints one JSON object; --runs=N (default 10); --device=webgpu or cpu; --checked; --peers;
+ * --small for a software adapter.
  */
 
-import { GpuCommandBatch } from '../src/compute/batch.js';
 import { GraphBuilder } from '../src/graph/builder.js';
 import type { NodeId } from '../src/graph/graph.js';
 import type { Backend } from '../src/runtime/backend.js';
 import { CompiledGraph } from '../src/runtime/compiled-graph.js';
 import { CpuBackend } from '../src/runtime/cpu-backend.js';
 import { openBackend } from '../src/runtime/select.js';
-import { runPeers } from './compute-peers.js';
+import { prepareOwn } from './peers/own.js';
+import { type PeerResult, runPeers } from './peers/run.js';
+import { type Measured, measure, type Workload as PeerWorkload, workloads } from './peers/workloads.js';
 
-export const summary = 'matmul and elementwise operations host to host beside the CPU; chained products beside other libraries';
+export const summary = 'matmul and elementwise operations host to host beside the CPU; resident operations beside other libraries';
 
 interface Workload {
   readonly name: string;
@@ -50,38 +52,45 @@ export async function run(args: readonly string[]): Promise<void> {
   const cpu = new CpuBackend();
   console.error(`${backend.name} (${backend.checks}), medians of ${runs} runs`);
   const host: { name: string; ms: number; cpuMs: number }[] = [];
-  for (const workload of hosted) {
+  for (const workload of args.includes('--small') ? hosted.slice(0, 1) : hosted) {
     const [ms, cpuMs] = [await timeHost(backend, workload, runs), await timeHost(cpu, workload, workload.flops > 5e8 ? 3 : runs)];
     host.push({ name: workload.name, ms, cpuMs });
     console.error(`${workload.name.padEnd(26)} ${ms.toFixed(3).padStart(9)} ms, CPU backend ${cpuMs.toFixed(3).padStart(9)} ms`);
   }
-  const own = args.includes('--peers') ? await timeChain(backend, 4096, 10) : undefined;
-  const peers = own === undefined ? [] : await runPeers(4096, 10);
-  if (own !== undefined) console.error(`centella                   chained matmul 4096: ${own.toFixed(1)} TFLOP/s`);
-  for (const peer of peers) console.error(`${peer.library.padEnd(26)} chained matmul 4096: ${peer.tflops?.toFixed(1) ?? peer.error} TFLOP/s`);
+  const peers = args.includes('--peers') ? await comparePeers(backend, args.includes('--small')) : [];
   cpu.dispose();
   backend.dispose();
-  if (args.includes('--json')) console.log(JSON.stringify({ adapter: backend.name, checks: backend.checks, runs, host, chainedTflops: own, peers }));
+  if (args.includes('--json')) console.log(JSON.stringify({ adapter: backend.name, checks: backend.checks, runs, host, peers }));
 }
 
-/** TFLOP/s of `products` chained n x n x n products by the clock, one element read at the end: what the peers are measured by. Median of 5. */
-async function timeChain(backend: Backend, n: number, products: number): Promise<number> {
-  const batch = new GpuCommandBatch(backend);
-  const b = batch.upload(Float32Array.from({ length: n * n }, (_, i) => Math.cos(i) / n));
-  let x = batch.upload(Float32Array.from({ length: n * n }, (_, i) => Math.sin(i)));
-  for (let i = 0; i < products; i++) x = batch.matmul(x, b, n, n, n);
-  const end = batch.slice(x, 0, 1);
-  await batch.execute();
-  await batch.read(end);
-  const samples: number[] = [];
-  for (let round = 0; round < 5; round++) {
-    const start = performance.now();
-    await batch.execute();
-    await batch.read(end);
-    samples.push(performance.now() - start);
+/** One operation in this library and in the others, one after the other on the same adapter. */
+interface Comparison {
+  readonly name: string;
+  readonly own: Measured;
+  readonly peers: readonly PeerResult[];
+}
+
+async function comparePeers(backend: Backend, small: boolean): Promise<readonly Comparison[]> {
+  const compared: Comparison[] = [];
+  for (const [index, work] of workloads(small).entries()) {
+    const own = await measure(work, await prepareOwn(backend, work));
+    const peers = runPeers(index, small);
+    compared.push({ name: work.name, own, peers });
+    console.error(`${work.name.padEnd(34)} centella ${shown(work, own)}`);
+    for (const { library, version, measured, error } of peers) {
+      const wrong =
+        measured !== undefined && Math.abs(measured.first - own.first) > 1e-3 * Math.abs(own.first)
+          ? `, but its first element is ${measured.first}, not ${own.first}`
+          : '';
+      console.error(`${' '.repeat(34)} ${library} ${version} ${measured === undefined ? `fails: ${error}` : shown(work, measured)}${wrong}`);
+    }
   }
-  batch.dispose();
-  return (2 * n ** 3 * products) / (samples.sort((p, q) => p - q)[2] ?? Number.NaN) / 1e9;
+  return compared;
+}
+
+function shown({ flops, bytes = 0 }: PeerWorkload, { us, least, most }: Measured): string {
+  const rate = flops === undefined ? `${(bytes / us / 1e3).toFixed(0)} GB/s` : `${(flops / us / 1e6).toFixed(1)} TFLOP/s`;
+  return `${us.toFixed(1)} us (${least.toFixed(1)} to ${most.toFixed(1)}), ${rate}`;
 }
 
 async function compile(backend: Backend, workload: Workload): Promise<CompiledGraph> {
