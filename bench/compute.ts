@@ -1,7 +1,7 @@
 /**
  * The tensor API from host arrays to host arrays on the best device here, beside the CPU backend, to find the size from which the GPU wins; with --peers also
  * device-resident operations by the clock beside the TypeScript libraries found in COMPUTE_PEERS. Times of our kernels alone, by timestamps, are in the benchmark `tensor`.
- * Arguments: --json prints one JSON object; --runs=N (default 10); --device=webgpu or cpu; --checked; --peers;
+ * Arguments: --runs=N (default 10); --device=webgpu or cpu; --checked; --peers, or --only-peers;
  * --small for a software adapter.
  */
 
@@ -12,8 +12,10 @@ import { CompiledGraph } from '../src/runtime/compiled-graph.js';
 import { CpuBackend } from '../src/runtime/cpu-backend.js';
 import { openBackend } from '../src/runtime/select.js';
 import { prepareOwn } from './peers/own.js';
-import { type PeerResult, runPeers } from './peers/run.js';
+import { runPeers } from './peers/run.js';
 import { type Measured, measure, type Workload as PeerWorkload, workloads } from './peers/workloads.js';
+import { BenchArgs } from './support/args.js';
+import { type BenchResult, type Figure, formatNumber, ownName, resultOf, spread } from './support/result.js';
 
 export const summary = 'matmul and elementwise operations host to host beside the CPU; resident operations beside other libraries';
 
@@ -44,48 +46,58 @@ const add = (n: number): Workload => ({
 
 const hosted: readonly Workload[] = [add(10_000), add(1_000_000), add(10_000_000), matmul(64), matmul(128), matmul(256), matmul(512), matmul(1024)];
 
-export async function run(args: readonly string[]): Promise<void> {
-  const option = (name: string): string | undefined => args.find((arg) => arg.startsWith(`--${name}=`))?.slice(name.length + 3);
-  const runs = Number(option('runs') ?? 10);
-  const device = option('device') === 'cpu' ? 'cpu' : option('device') === 'webgpu' ? 'webgpu' : 'auto';
-  const backend = await openBackend({ device, checked: args.includes('--checked') });
-  const cpu = new CpuBackend();
-  console.error(`${backend.name} (${backend.checks}), medians of ${runs} runs`);
-  const host: { name: string; ms: number; cpuMs: number }[] = [];
-  for (const workload of args.includes('--small') ? hosted.slice(0, 1) : hosted) {
-    const [ms, cpuMs] = [await timeHost(backend, workload, runs), await timeHost(cpu, workload, workload.flops > 5e8 ? 3 : runs)];
-    host.push({ name: workload.name, ms, cpuMs });
-    console.error(`${workload.name.padEnd(26)} ${ms.toFixed(3).padStart(9)} ms, CPU backend ${cpuMs.toFixed(3).padStart(9)} ms`);
-  }
-  const peers = args.includes('--peers') ? await comparePeers(backend, args.includes('--small')) : [];
-  cpu.dispose();
+export async function run(args: readonly string[]): Promise<BenchResult> {
+  const known = new BenchArgs(args, { flags: ['checked', 'peers', 'only-peers', 'small'], values: ['runs', 'device'] });
+  const backend = await openBackend({ device: known.device(), checked: known.flag('checked') });
+  console.error(`${backend.name} (${backend.checks})`);
+  const figures: Figure[] = [];
+  if (!known.flag('only-peers')) figures.push(...(await hostToHost(backend, known.count('runs', 10), known.flag('small'))));
+  if (known.flag('peers') || known.flag('only-peers')) figures.push(...(await beside(backend, known.flag('small'))));
+  const result = resultOf(backend, figures);
   backend.dispose();
-  if (args.includes('--json')) console.log(JSON.stringify({ adapter: backend.name, checks: backend.checks, runs, host, peers }));
+  return result;
 }
 
-/** One operation in this library and in the others, one after the other on the same adapter. */
-interface Comparison {
-  readonly name: string;
-  readonly own: Measured;
-  readonly peers: readonly PeerResult[];
+/** From host array to host array, on the device and on the CPU backend. */
+async function hostToHost(backend: Backend, runs: number, small: boolean): Promise<readonly Figure[]> {
+  const cpu = new CpuBackend();
+  const figures: Figure[] = [];
+  for (const workload of small ? hosted.slice(0, 1) : hosted) {
+    const name = `${workload.name}, host to host`;
+    const times = await timeHost(backend, workload, runs);
+    const cpuTimes = await timeHost(cpu, workload, workload.flops > 5e8 ? 3 : runs);
+    figures.push({ name, unit: 'ms', ...spread(times), checks: backend.checks }, { name, unit: 'ms', ...spread(cpuTimes), by: 'CPU backend' });
+    const [own, other] = [times, cpuTimes].map((list) => formatNumber(spread(list).value).padStart(9));
+    console.error(`${name.padEnd(36)} ${own} ms, CPU backend ${other} ms`);
+  }
+  cpu.dispose();
+  return figures;
 }
 
-async function comparePeers(backend: Backend, small: boolean): Promise<readonly Comparison[]> {
-  const compared: Comparison[] = [];
+/** One operation in this library and in the others, one after the other on the same adapter. A library that fails is in our own figure, with what it said. */
+async function beside(backend: Backend, small: boolean): Promise<readonly Figure[]> {
+  const figures: Figure[] = [];
   for (const [index, work] of workloads(small).entries()) {
     const own = await measure(work, await prepareOwn(backend, work));
-    const peers = runPeers(index, small);
-    compared.push({ name: work.name, own, peers });
-    console.error(`${work.name.padEnd(34)} centella ${shown(work, own)}`);
-    for (const { library, version, measured, error } of peers) {
-      const wrong =
-        measured !== undefined && Math.abs(measured.first - own.first) > 1e-3 * Math.abs(own.first)
-          ? `, but its first element is ${measured.first}, not ${own.first}`
-          : '';
-      console.error(`${' '.repeat(34)} ${library} ${version} ${measured === undefined ? `fails: ${error}` : shown(work, measured)}${wrong}`);
-    }
+    const name = `${work.name}, resident, by the clock`;
+    console.error(`${work.name.padEnd(34)} ${ownName} ${shown(work, own)}`);
+    const failures: Record<string, string> = {};
+    const peers = runPeers(index, small).flatMap(({ library, version, measured, error }): Figure[] => {
+      const by = `${library} ${version}`.trim();
+      const wrong = measured !== undefined && Math.abs(measured.first - own.first) > 1e-3 * Math.abs(own.first);
+      console.error(
+        `${' '.repeat(34)} ${by} ${measured === undefined ? `fails: ${error}` : shown(work, measured)}${wrong ? ', but its result is another' : ''}`,
+      );
+      if (measured === undefined) failures[by] = error ?? '';
+      return measured === undefined ? [] : [{ ...figureOf(name, measured), by, details: { rightResult: !wrong } }];
+    });
+    figures.push({ ...figureOf(name, own), checks: backend.checks, ...(Object.keys(failures).length > 0 ? { details: { failures } } : {}) }, ...peers);
   }
-  return compared;
+  return figures;
+}
+
+function figureOf(name: string, { us, least, most }: Measured): Figure {
+  return { name, value: us, unit: 'us', least, most, samples: 5 };
 }
 
 function shown({ flops, bytes = 0 }: PeerWorkload, { us, least, most }: Measured): string {
@@ -109,8 +121,8 @@ function inputsOf(workload: Workload): Record<string, Float32Array> {
   );
 }
 
-/** Median milliseconds from host arrays to a host array. */
-async function timeHost(backend: Backend, workload: Workload, runs: number): Promise<number> {
+/** Milliseconds of each run, after one to warm up. */
+async function timeHost(backend: Backend, workload: Workload, runs: number): Promise<readonly number[]> {
   using graph = await compile(backend, workload);
   const inputs = inputsOf(workload);
   const samples: number[] = [];
@@ -119,5 +131,5 @@ async function timeHost(backend: Backend, workload: Workload, runs: number): Pro
     await graph.run(inputs);
     if (i > 0) samples.push(performance.now() - start);
   }
-  return samples.sort((a, b) => a - b)[Math.floor(samples.length / 2)] ?? Number.NaN;
+  return samples;
 }

@@ -1,7 +1,6 @@
 /**
  * f16 matrix products with f32 sums on subgroup matrices, y [M, N] = a [M, K] w [N, K]^T: every tile, and what selection takes, in TFLOP/s. Each result is compared with f64 sums at
- * random places before it is timed. Arguments: sizes as M,N,K (default: 4096 cubed and the products of a prompt of 2048 tokens), --selected: not the other tiles, --checked, --peers:
- * f32 products beside other libraries (COMPUTE_PEERS names the folder of their packages).
+ * random places before it is timed. Arguments: sizes as M,N,K (default: 4096 cubed and the products of a prompt of 2048 tokens), --selected: not the other tiles, --checked.
  */
 
 import { GpuDevice } from '../src/gpu/device.js';
@@ -9,7 +8,6 @@ import { type GemmProblem, type GemmTile, gemmKernel } from '../src/kernels/matr
 import { gemmTileShapes, selectMatrix } from '../src/kernels/matrix/linear.js';
 import { splitSumKernel } from '../src/kernels/matrix/split-sum.js';
 import { halfToFloat } from '../src/quant/half.js';
-import { runPeers } from './compute-peers.js';
 import { type Job, jobOf, randomHalves, readBuffer, runJobs, storageBuffer, timeJobs, warmUp } from './gpu-timer.js';
 import { BenchArgs } from './support/args.js';
 import type { BenchResult, Figure } from './support/result.js';
@@ -53,7 +51,7 @@ interface Operands {
 const mostSplits = 8;
 
 export async function run(args: readonly string[]): Promise<BenchResult> {
-  const known = new BenchArgs(args, { flags: ['selected', 'checked', 'peers'] });
+  const known = new BenchArgs(args, { flags: ['selected', 'checked'] });
   const gpu = await GpuDevice.request({ checked: known.flag('checked') });
   console.error(`${gpu.adapterInfo.name}, ${gpu.checks}`);
   const figures: Figure[] = [];
@@ -65,17 +63,7 @@ export async function run(args: readonly string[]): Promise<BenchResult> {
     const figure = await measure(gpu, size, known.flag('selected'));
     if (figure !== undefined) figures.push(figure);
   }
-  if (known.flag('peers')) figures.push(...(await peerFigures()));
   return { adapter: gpu.adapterInfo.name, figures };
-}
-
-/** What other libraries make of a chain of f32 products. */
-async function peerFigures(): Promise<readonly Figure[]> {
-  const results = await runPeers(4096, 10);
-  return results.flatMap(({ library, tflops, error }): Figure[] => {
-    console.error(`f32 4096 x 4096 x 4096 by ${library}: ${tflops?.toFixed(1) ?? error} TFLOP/s`);
-    return tflops === undefined ? [] : [{ name: 'f32 4096 x 4096 x 4096', value: tflops, unit: 'TFLOP/s', by: library }];
-  });
 }
 
 async function measure(gpu: GpuDevice, size: Size, selectedOnly: boolean): Promise<Figure | undefined> {

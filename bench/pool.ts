@@ -4,12 +4,14 @@
  * An item is one number f: y = sum((a + f) b) of two n x n matrices, which the host knows exactly from the sums of a's columns and b's rows. a and b are uploaded once to each device; an item
  * brings one number and takes one back. Nothing else crosses the bus, so that the figure is that of the products.
  *
- * Arguments: --n=4096, --items=64, --rounds=5; --devices=2 opens that many on each adapter; --software takes software adapters too; --json prints one JSON object.
+ * Arguments: --n=4096, --items=64, --rounds=5; --devices=2 opens that many on each adapter; --software takes software adapters too.
  */
 
 import { GpuCommandBatch } from '../src/compute/batch.js';
 import type { GpuDevice } from '../src/gpu/device.js';
 import { GpuDevicePool, type PoolReport } from '../src/gpu/pool.js';
+import { BenchArgs } from './support/args.js';
+import { type BenchResult, type Figure, formatFigure, formatNumber, spread } from './support/result.js';
 
 export const summary = 'matrix products over all GPUs beside one, and the loss of a GPU in the middle';
 
@@ -29,51 +31,53 @@ interface Station {
   run(f: number): Promise<number>;
 }
 
-interface Spread {
-  readonly median: number;
-  readonly least: number;
-  readonly most: number;
-}
-
-interface Comparison {
-  /** Items that a device works on at a time. */
-  readonly perDevice: number;
-  /** Milliseconds of a map on the first device, and on all. */
-  readonly alone: Spread;
-  readonly together: Spread;
-  readonly ratio: number;
-}
-
-export async function run(args: readonly string[]): Promise<void> {
-  const option = (name: string, preset: number): number => Number(args.find((arg) => arg.startsWith(`--${name}=`))?.slice(name.length + 3) ?? preset);
-  const [n, items, rounds] = [option('n', 4096), option('items', 64), option('rounds', 5)];
-  const all = await GpuDevicePool.request({ devicesPerAdapter: option('devices', 1), software: args.includes('--software') ? 'allow' : 'refuse' });
-  const { report } = all;
-  for (const { index, name, pciAddress, reason } of report.devices)
-    console.error(`device ${index}: ${name}${pciAddress === undefined ? '' : ` at ${pciAddress}`}, ${reason}`);
-  for (const { name, why } of report.skipped) console.error(`left out: ${name}: ${why}`);
-  for (const note of report.notes) console.error(note);
+export async function run(args: readonly string[]): Promise<BenchResult> {
+  const known = new BenchArgs(args, { flags: ['software'], values: ['n', 'items', 'rounds', 'devices'] });
+  const [n, items, rounds] = [known.count('n', 4096), known.count('items', 64), known.count('rounds', 5)];
+  const all = await GpuDevicePool.request({ devicesPerAdapter: known.count('devices', 1), software: known.flag('software') ? 'allow' : 'refuse' });
+  const names = printed(all.report);
   const [first] = all;
   if (first === undefined || all.size < 2) throw new Error(`the pool has ${all.size} device: two or more are compared (--devices=2 opens two on one adapter)`);
   const one = await GpuDevicePool.request({ devices: [first] });
   const work = new Work(operandsOf(n), items);
-  const results: Comparison[] = [];
+  const figures: Figure[] = [];
   for (const perDevice of [1, 2]) {
     const { alone, together } = await work.compare(one, all, perDevice, rounds);
-    const ratio = together.median / alone.median;
-    results.push({ perDevice, alone, together, ratio });
-    const rate = (2 * n ** 3 * items) / together.median / 1e9;
-    console.error(
-      `${items} products of ${n}, ${perDevice} at a time on a device: ${shown(alone)} on one, ${shown(together)} on ${all.size}: ${ratio.toFixed(3)}, ${rate.toFixed(1)} TFLOP/s together`,
-    );
+    const [a, b] = [spread(alone), spread(together)];
+    const name = (devices: number): string => `${items} products of ${n} over ${devices} GPU${devices === 1 ? '' : 's'}, ${perDevice} at a time on each`;
+    const details = { ratioToOne: b.value / a.value, teraflops: (2 * n ** 3 * items) / b.value / 1e9, devices: names };
+    const common = { unit: 'ms', checks: first.checks } as const;
+    const own: readonly Figure[] = [
+      { name: name(1), ...a, ...common },
+      { name: name(all.size), ...b, ...common, details },
+    ];
+    for (const figure of own) console.error(`${figure.name}: ${formatFigure(figure)}`);
+    console.error(`  ${formatNumber(details.ratioToOne)} of one GPU's time, ${formatNumber(details.teraflops)} TFLOP/s together`);
+    figures.push(...own);
   }
   const loss = await work.survive(all);
   console.error(`one device lost at item ${loss.at}: ${loss.right} of ${items} results right, ${loss.calls} calls, devices ${loss.states.join(', ')}`);
-  if (args.includes('--json')) console.log(JSON.stringify({ ...machineOf(report), n, items, rounds, results, loss }));
+  figures.push({
+    name: `right results of ${items}, one of ${all.size} GPUs lost in the middle`,
+    value: loss.right,
+    unit: 'count',
+    checks: first.checks,
+    details: loss,
+  });
   work.dispose();
   one.dispose();
   all.dispose();
   if (loss.right !== items) throw new Error(`${items - loss.right} items were lost`);
+  return { adapter: `${names.length} devices: ${[...new Set(all.report.devices.map(({ name }) => name))].join(', ')}`, figures };
+}
+
+/** Says what the pool has and what not, and why; the devices' names. */
+function printed({ devices, skipped, notes }: PoolReport): readonly string[] {
+  const names = devices.map(({ name, pciAddress }) => (pciAddress === undefined ? name : `${name} at ${pciAddress}`));
+  for (const { index, reason } of devices) console.error(`device ${index}: ${names[index]}, ${reason}`);
+  for (const { name, why } of skipped) console.error(`left out: ${name}: ${why}`);
+  for (const note of notes) console.error(note);
+  return names;
 }
 
 class Work {
@@ -89,7 +93,7 @@ class Work {
   }
 
   /** Milliseconds of whole maps, turn by turn on both pools, after one each to warm up. Every result is checked. */
-  async compare(one: GpuDevicePool, all: GpuDevicePool, perDevice: number, rounds: number): Promise<{ alone: Spread; together: Spread }> {
+  async compare(one: GpuDevicePool, all: GpuDevicePool, perDevice: number, rounds: number): Promise<{ alone: readonly number[]; together: readonly number[] }> {
     const times = { alone: [] as number[], together: [] as number[] };
     for (let round = 0; round <= rounds; round++) {
       for (const [kind, pool] of [['alone', one] as const, ['together', all] as const]) {
@@ -100,7 +104,7 @@ class Work {
         if (round > 0) times[kind].push(ms);
       }
     }
-    return { alone: spread(times.alone), together: spread(times.together) };
+    return times;
   }
 
   /** One map in whose middle the last device is destroyed, with its work under way. */
@@ -167,17 +171,4 @@ function operandsOf(n: number): Operands {
   const base = rows.reduce((sum, value, k) => sum + value * (columns[k] ?? 0), 0);
   const slope = n * rows.reduce((sum, value) => sum + value, 0);
   return { n, a, b, base, slope, terms: base + slope };
-}
-
-function spread(times: readonly number[]): Spread {
-  const sorted = [...times].sort((p, q) => p - q);
-  return { median: sorted[Math.floor(sorted.length / 2)] ?? Number.NaN, least: sorted[0] ?? Number.NaN, most: sorted.at(-1) ?? Number.NaN };
-}
-
-function shown({ median, least, most }: Spread): string {
-  return `${median.toFixed(1)} ms (${least.toFixed(1)} to ${most.toFixed(1)})`;
-}
-
-function machineOf({ devices }: PoolReport): { devices: readonly string[] } {
-  return { devices: devices.map(({ name, pciAddress }) => (pciAddress === undefined ? name : `${name} at ${pciAddress}`)) };
 }

@@ -1,6 +1,6 @@
 /**
  * Tensor operations on a device, by timestamps of their steps: products of f32 matrices, elementwise sums, reductions, softmax, selection. Device-resident: nothing is read back.
- * Arguments: --checked leaves robustness checks on; --cases first holds every case of every operation to its reference.
+ * Arguments: --checked leaves robustness checks on; --cases first holds every case of every operation to its reference; --only=TEXT measures what has TEXT in its name.
  */
 
 import { GpuDevice } from '../src/gpu/device.js';
@@ -16,7 +16,7 @@ import { jobOf, storageBuffer, timeJobs, warmUp } from './gpu-timer.js';
 import { BenchArgs } from './support/args.js';
 import { type BenchResult, type Figure, formatNumber, resultOf } from './support/result.js';
 
-export const summary = 'tensor operations on a device, by timestamps: matmul, elementwise, reductions, softmax, topK';
+export const summary = 'tensor operations on a device, by timestamps: matmul, elementwise, reductions, softmax, convolutions, topK';
 
 interface Plan {
   readonly name: string;
@@ -36,6 +36,18 @@ const product = (m: number, k: number, n: number, transposeA = false, transposeB
 });
 
 const stream = (name: string, shapes: Plan['shapes'], bytes: number, build: Plan['build']): Plan => ({ name, shapes, build, work: bytes / 1e9, unit: 'GB/s' });
+
+const convolution = (name: string, x: readonly number[], kernel: readonly number[], stride = 1): Plan => {
+  const [images = 1, , height = 1, width = 1] = x;
+  const macs = kernel.reduce((product, size) => product * size, 1) * images * Math.ceil(height / stride) * Math.ceil(width / stride);
+  return {
+    name: `conv2d ${kernel.slice(2).join('x')}, ${name}`,
+    shapes: [x, kernel],
+    build: (g, [a = 0, b = 0]) => g.add('conv2d', { stride, padding: 'same' }, [a, b]),
+    work: (2 * macs) / 1e12,
+    unit: 'TFLOP/s',
+  };
+};
 
 const million = 1_000_000;
 
@@ -59,6 +71,11 @@ const plans: readonly Plan[] = [
   stream('layerNorm of 4096 rows of 4096', [[4096, 4096], [4096]], 134e6, (g, [x = 0, gain = 0]) => g.layerNorm(x, gain, undefined, 1e-5)),
   stream('transpose of 4096x4096', [[4096, 4096]], 134e6, (g, [x = 0]) => g.permute(x, [1, 0])),
   stream('cumsum of 1 million', [[million]], 8e6, (g, [x = 0]) => g.cumsum(x)),
+  stream('cumsum of 40 million', [[40 * million]], 320e6, (g, [x = 0]) => g.cumsum(x)),
+  convolution('64 channels of 224x224', [1, 64, 224, 224], [64, 64, 3, 3]),
+  convolution('256 channels of 56x56, 8 images', [8, 256, 56, 56], [256, 256, 3, 3]),
+  convolution('3 channels of 224x224, 8 images', [8, 3, 224, 224], [64, 3, 7, 7], 2),
+  convolution('one channel of 4096x4096', [1, 1, 4096, 4096], [1, 1, 5, 5]),
   stream('top 40 of 150 thousand', [[150_000]], 0.6e6, (g, [x = 0]) => g.topK(x, 40)),
 ];
 
@@ -115,13 +132,13 @@ async function measure(gpu: GpuDevice, { name, shapes, build, work, unit }: Plan
 }
 
 export async function run(args: readonly string[]): Promise<BenchResult> {
-  const known = new BenchArgs(args, { flags: ['checked', 'cases'] });
+  const known = new BenchArgs(args, { flags: ['checked', 'cases'], values: ['only'] });
   const gpu = await GpuDevice.request({ checked: known.flag('checked') });
   const backend = await openBackend({ device: gpu });
   console.error(`${backend.name}, ${backend.checks}`);
   if (known.flag('cases')) await checkAll(backend);
   const figures: Figure[] = [];
-  for (const plan of plans) figures.push(await measure(gpu, plan));
+  for (const plan of plans) if (plan.name.includes(known.text('only') ?? '')) figures.push(await measure(gpu, plan));
   const result = resultOf(backend, figures);
   backend.dispose();
   gpu.dispose();

@@ -4,7 +4,7 @@
  */
 
 import { chainModel } from './onnx-model.js';
-import type { Measured, Workload } from './workloads.js';
+import { type Measured, type Workload, warmUpMs } from './workloads.js';
 
 interface Session {
   run(feeds: Record<string, object>): Promise<Record<string, { readonly data: Float32Array }>>;
@@ -28,7 +28,7 @@ export async function measureOnnx(load: (name: string) => Promise<object>, work:
     return { ms: performance.now() - start, first: y?.data[0] ?? Number.NaN };
   };
   const { first } = await timed(short);
-  for (let round = 0; round < 3; round++) for (const session of [long, short]) await timed(session);
+  for (const start = performance.now(); performance.now() - start < warmUpMs; ) for (const session of [long, short]) await timed(session);
   const times: number[] = [];
   for (let round = 0; round < 5; round++) times.push(((await timed(long)).ms - (await timed(short)).ms) * (1000 / work.repeats));
   times.sort((p, q) => p - q);

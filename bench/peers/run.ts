@@ -20,7 +20,7 @@ export interface PeerResult {
   readonly error?: string;
 }
 
-const timeoutMs = 60_000;
+const timeoutMs = 30_000;
 
 /** One workload in every library. A library that fails, hangs or ends is reported with what it said. */
 export function runPeers(index: number, small: boolean): readonly PeerResult[] {

@@ -88,10 +88,13 @@ export function inputsOf(work: Workload): readonly Float32Array[] {
   });
 }
 
-/** Five rounds of `repeats` operations, after one to compile and two to warm up. */
+/** Until the clocks are up: they fall while nothing runs. */
+export const warmUpMs = 300;
+
+/** Five rounds of `repeats` operations, after one to compile and some to warm up. */
 export async function measure({ repeats }: Workload, prepared: Prepared): Promise<Measured> {
   const first = await prepared.repeat(1);
-  for (let round = 0; round < 2; round++) await prepared.repeat(repeats);
+  for (const start = performance.now(); performance.now() - start < warmUpMs; ) await prepared.repeat(repeats);
   const times: number[] = [];
   for (let round = 0; round < 5; round++) {
     const start = performance.now();

@@ -2,15 +2,15 @@ import { ArgumentError, DisposedError, ShapeError } from '../core/errors.js';
 import { elementCount } from '../core/tensor.js';
 import { TensorView } from '../core/views/tensor-view.js';
 import type { GpuDevice } from '../gpu/device.js';
-import { GraphBuilder } from '../graph/builder.js';
+import type { GraphBuilder } from '../graph/builder.js';
 import type { NodeId } from '../graph/graph.js';
 import type { BinaryFunction, ReduceFunction, UnaryFunction } from '../ops/params.js';
 import type { Backend, BackendKind } from '../runtime/backend.js';
-import { CompiledGraph } from '../runtime/compiled-graph.js';
 import { type BackendOptions, openBackend } from '../runtime/select.js';
+import type { MatmulOptions, RowOptions } from './batch.js';
 import { type EigenOptions, type EigenResult, symmetricEigen } from './eigen.js';
-import { Held } from './matmul-cache/held.js';
 import { backendOf } from './open.js';
+import { type Operation, OperationCache } from './operation-cache.js';
 import { foldPartials } from './tiled/reduce.js';
 import { MaxOp, MinOp, type ReduceOp, SumOp } from './tiled/reduce-op.js';
 
@@ -38,18 +38,6 @@ export interface Convolution {
   readonly padding?: 'valid' | 'same' | 'full';
 }
 
-interface Operation {
-  readonly key: string;
-  readonly shapes: readonly (readonly number[])[];
-  build(g: GraphBuilder, inputs: readonly NodeId[]): NodeId;
-}
-
-/** A compiled operation, disposed of when it has left the cache and the last run of it has ended. */
-interface CachedGraph {
-  readonly compiling: Promise<CompiledGraph>;
-  readonly hold: Held;
-}
-
 const tiledOps = { sum: SumOp, max: MaxOp, min: MinOp } as const;
 
 /**
@@ -61,8 +49,7 @@ const tiledOps = { sum: SumOp, max: MaxOp, min: MinOp } as const;
  */
 export class GpuBackend {
   readonly #opening: () => Promise<Backend>;
-  readonly #limit: number;
-  readonly #graphs = new Map<string, CachedGraph>();
+  readonly #operations: OperationCache;
   readonly #owned: boolean;
   #backend: Promise<Backend> | undefined;
   #disposed = false;
@@ -77,7 +64,7 @@ export class GpuBackend {
       (isOwnDevice(device)
         ? backendOf(device)
         : openBackend({ ...rest, ...(device === undefined ? {} : { device: device as NonNullable<BackendOptions['device']> }) }));
-    this.#limit = cachedGraphs;
+    this.#operations = new OperationCache(cachedGraphs);
   }
 
   /** Which backend runs the operations; opens it. */
@@ -101,7 +88,28 @@ export class GpuBackend {
     return this.#run({ key: fn, shapes: [[x.length], [y.length]], build: (g, [p, q]) => g.binary(fn, need(p), need(q)) }, [x, y]);
   }
 
-  /** a + b. @throws ArgumentError for empty vectors, ShapeError for different lengths. */
+  add(a: HostArray, b: HostArray): Promise<Float32Array> {
+    return this.binary('add', a, b);
+  }
+
+  sub(a: HostArray, b: HostArray): Promise<Float32Array> {
+    return this.binary('sub', a, b);
+  }
+
+  mul(a: HostArray, b: HostArray): Promise<Float32Array> {
+    return this.binary('mul', a, b);
+  }
+
+  div(a: HostArray, b: HostArray): Promise<Float32Array> {
+    return this.binary('div', a, b);
+  }
+
+  /** factor x. */
+  scale(x: HostArray, factor: number): Promise<Float32Array> {
+    return this.unary('scale', x, { a: factor });
+  }
+
+  /** As `add`, but empty vectors are an error. @throws ArgumentError for empty vectors, ShapeError for different lengths. */
   async vecAdd(a: HostArray, b: HostArray): Promise<Float32Array> {
     const [x, y] = [valuesOf(a), valuesOf(b)];
     sameLength('vecAdd', x, y);
@@ -168,29 +176,68 @@ export class GpuBackend {
     return this.#rowwise('logSoftmax', x, options.rows ?? 1);
   }
 
-  /** Sum, mean, max, min or product of all elements. */
-  async reduce(fn: ReduceFunction, x: HostArray): Promise<number> {
+  /** Elements [start, start + length). */
+  async slice(x: HostArray, start: number, length: number): Promise<Float32Array> {
     const data = valuesOf(x);
-    if (data.length === 0) return emptyReduction[fn];
-    const build = (g: GraphBuilder, inputs: readonly NodeId[]): NodeId => g.add('reduce', { fn, axes: [0], keepDims: true }, inputs);
-    const [result = Number.NaN] = await this.#run({ key: `reduce ${fn}`, shapes: [[data.length]], build }, [data]);
-    return result;
+    if (!(Number.isSafeInteger(start) && start >= 0 && Number.isSafeInteger(length) && length >= 0 && start + length <= data.length))
+      throw new ArgumentError('start', `elements ${start} to ${start + length} are not inside an array of ${data.length}`);
+    if (length === 0) return new Float32Array();
+    const build = (g: GraphBuilder, inputs: readonly NodeId[]): NodeId => g.add('slice', { axis: 0, start, length, step: 1 }, inputs);
+    return this.#run({ key: `slice ${start} ${length}`, shapes: [[data.length]], build }, [data]);
   }
 
-  /** c [m, n] = a [m, k] b [k, n], row-major. A zero size gives zeros (k = 0) or nothing (m or n = 0). */
-  async matmul(a: HostArray, b: HostArray, m: number, k: number, n: number): Promise<Float32Array> {
+  /** Sum, mean, max, min or product of all elements; with `rows`, of each of so many equal rows. */
+  reduce(fn: ReduceFunction, x: HostArray): Promise<number>;
+  reduce(fn: ReduceFunction, x: HostArray, options: Required<RowOptions>): Promise<Float32Array>;
+  async reduce(fn: ReduceFunction, x: HostArray, options: RowOptions = {}): Promise<number | Float32Array> {
+    const data = valuesOf(x);
+    const { rows } = options;
+    const shape = rowsOf(data, rows ?? 1);
+    if (data.length === 0) return rows === undefined ? emptyReduction[fn] : new Float32Array(rows).fill(emptyReduction[fn]);
+    const build = (g: GraphBuilder, inputs: readonly NodeId[]): NodeId => g.add('reduce', { fn, axes: [1], keepDims: false }, inputs);
+    const result = await this.#run({ key: `reduce ${fn}`, shapes: [shape], build }, [data]);
+    return rows === undefined ? (result[0] ?? Number.NaN) : result;
+  }
+
+  /** The sum of all elements; with `rows`, of each row. */
+  sum(x: HostArray): Promise<number>;
+  sum(x: HostArray, options: Required<RowOptions>): Promise<Float32Array>;
+  sum(x: HostArray, options?: Required<RowOptions>): Promise<number | Float32Array> {
+    return options === undefined ? this.reduce('sum', x) : this.reduce('sum', x, options);
+  }
+
+  /** x / sqrt(mean(x^2) + eps) gain, by rows as long as the gain. */
+  async rmsNorm(x: HostArray, gain: HostArray, eps: number): Promise<Float32Array> {
+    const [data, gains] = [valuesOf(x), valuesOf(gain)];
+    const shape = normRows(data, gains);
+    if (data.length === 0) return new Float32Array();
+    return this.#run({ key: `rmsNorm ${eps}`, shapes: [shape, [gains.length]], build: (g, inputs) => g.add('rmsNorm', { eps }, inputs) }, [data, gains]);
+  }
+
+  /** (x - mean) / sqrt(variance + eps) gain + bias, by rows as long as the gain. */
+  async layerNorm(x: HostArray, gain: HostArray, bias: HostArray, eps: number): Promise<Float32Array> {
+    const [data, gains, biases] = [valuesOf(x), valuesOf(gain), valuesOf(bias)];
+    const shape = normRows(data, gains);
+    sameLength('layerNorm: gain and bias', gains, biases);
+    if (data.length === 0) return new Float32Array();
+    const build = (g: GraphBuilder, inputs: readonly NodeId[]): NodeId => g.add('layerNorm', { eps }, inputs);
+    return this.#run({ key: `layerNorm ${eps}`, shapes: [shape, [gains.length], [gains.length]], build }, [data, gains, biases]);
+  }
+
+  /** c [m, n] = alpha a [m, k] b [k, n], row-major; a as [k, m] and b as [n, k] where they are stored transposed. A zero size gives zeros (k = 0) or nothing (m or n = 0). */
+  async matmul(a: HostArray, b: HostArray, m: number, k: number, n: number, options: MatmulOptions = {}): Promise<Float32Array> {
+    const { transposeA = false, transposeB = false, alpha = 1 } = options;
     const [x, y] = [valuesOf(a), valuesOf(b)];
     for (const [name, size] of Object.entries({ m, k, n }))
       if (!(Number.isSafeInteger(size) && size >= 0)) throw new ArgumentError(name, `${name} must be a whole number from 0, got ${size}`);
-    if (x.length !== m * k) throw new ShapeError(`matmul: a [${m}, ${k}] has ${m * k} elements, got ${x.length}`);
-    if (y.length !== k * n) throw new ShapeError(`matmul: b [${k}, ${n}] has ${k * n} elements, got ${y.length}`);
+    const shapes = [transposeA ? [k, m] : [m, k], transposeB ? [n, k] : [k, n]];
+    for (const [name, data, shape] of [['a', x, shapes[0] ?? []] as const, ['b', y, shapes[1] ?? []] as const]) {
+      if (data.length !== elementCount(shape))
+        throw new ShapeError(`matmul: ${name} [${shape.join(', ')}] has ${elementCount(shape)} elements, got ${data.length}`);
+    }
     if (m * k * n === 0) return new Float32Array(m * n);
-    const build = (g: GraphBuilder, inputs: readonly NodeId[]): NodeId => g.add('matmul', { transposeA: false, transposeB: false, alpha: 1 }, inputs);
-    const shapes = [
-      [m, k],
-      [k, n],
-    ];
-    return this.#run({ key: 'matmul', shapes, build }, [x, y]);
+    const build = (g: GraphBuilder, inputs: readonly NodeId[]): NodeId => g.add('matmul', { transposeA, transposeB, alpha }, inputs);
+    return this.#run({ key: `matmul ${transposeA} ${transposeB} ${alpha}`, shapes, build }, [x, y]);
   }
 
   /** Cross-correlation (the kernel is not flipped): out[o, r, c] = sum in[i, r s + p, c s + q] kernel[o, i, p, q]. */
@@ -234,10 +281,7 @@ export class GpuBackend {
   async dispose(): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;
-    const graphs = [...this.#graphs.values()];
-    this.#graphs.clear();
-    await Promise.allSettled(graphs.map(({ compiling }) => compiling));
-    for (const { hold } of graphs) hold.release();
+    await this.#operations.dispose();
     if (this.#owned) (await this.#backend?.catch(() => undefined))?.dispose();
   }
 
@@ -247,10 +291,9 @@ export class GpuBackend {
 
   async #rowwise(op: 'softmax' | 'logSoftmax', x: HostArray, rows: number): Promise<Float32Array> {
     const data = valuesOf(x);
-    if (!(Number.isSafeInteger(rows) && rows > 0 && data.length % rows === 0))
-      throw new ArgumentError('rows', `${data.length} elements do not make ${rows} equal rows`);
+    const shape = rowsOf(data, rows);
     if (data.length === 0) return new Float32Array();
-    return this.#run({ key: op, shapes: [[rows, data.length / rows]], build: (g, inputs) => g.add(op, { axis: 1 }, inputs) }, [data]);
+    return this.#run({ key: op, shapes: [shape], build: (g, inputs) => g.add(op, { axis: 1 }, inputs) }, [data]);
   }
 
   async #tiled(fn: keyof typeof tiledOps, data: Float32Array, width: number, height: number): Promise<number> {
@@ -262,34 +305,7 @@ export class GpuBackend {
   }
 
   async #run(operation: Operation, inputs: readonly Float32Array[]): Promise<Float32Array> {
-    const { compiling, hold } = this.#graph(operation, await this.#open());
-    const done = hold.use();
-    try {
-      const graph = await compiling;
-      const results = await graph.run(Object.fromEntries(inputs.map((data, index) => [`x${index}`, data])));
-      const y = results.get('y');
-      if (!(y instanceof Float32Array)) throw new ShapeError(`${operation.key} gave no f32 result`);
-      return y;
-    } finally {
-      done();
-    }
-  }
-
-  /** The compiled operation for these shapes; the least recently used one leaves when there are too many. */
-  #graph(operation: Operation, backend: Backend): CachedGraph {
-    if (this.#disposed) throw new DisposedError('the GPU backend');
-    const key = `${operation.key} ${operation.shapes.map((shape) => shape.join('x')).join(' ')}`;
-    const known = this.#graphs.get(key);
-    this.#graphs.delete(key);
-    const cached = known ?? cacheable(compileOperation(operation, backend));
-    this.#graphs.set(key, cached);
-    if (known === undefined) cached.compiling.catch(() => this.#graphs.delete(key));
-    for (const [oldest, { hold }] of this.#graphs) {
-      if (this.#graphs.size <= this.#limit) break;
-      this.#graphs.delete(oldest);
-      hold.release();
-    }
-    return cached;
+    return this.#operations.run(await this.#open(), operation, inputs);
   }
 
   #open(): Promise<Backend> {
@@ -307,26 +323,22 @@ const emptyReduction: { readonly [F in ReduceFunction]: number } = {
   prod: 1,
 };
 
-function compileOperation(operation: Operation, backend: Backend): Promise<CompiledGraph> {
-  const g = new GraphBuilder();
-  const inputs = operation.shapes.map((shape, index) => g.input(`x${index}`, { dtype: 'f32', shape }));
-  g.output('y', operation.build(g, inputs));
-  return CompiledGraph.compile(g.build(), backend);
-}
-
-function cacheable(compilation: Promise<CompiledGraph>): CachedGraph {
-  let graph: CompiledGraph | undefined;
-  const compiling = compilation.then((made) => {
-    graph = made;
-    return made;
-  });
-  return { compiling, hold: new Held(() => graph?.dispose()) };
-}
-
 function valuesOf(x: HostArray): Float32Array {
   if (x instanceof Float32Array) return x;
   if (x instanceof TensorView) return Float32Array.from(x.toArray());
   throw new ArgumentError('x', 'a Float32Array, or a view of one, is wanted');
+}
+
+function rowsOf(data: Float32Array, rows: number): readonly [number, number] {
+  if (!(Number.isSafeInteger(rows) && rows > 0 && data.length % rows === 0))
+    throw new ArgumentError('rows', `${data.length} elements do not make ${rows} equal rows`);
+  return [rows, data.length / rows];
+}
+
+function normRows(data: Float32Array, gain: Float32Array): readonly [number, number] {
+  if (gain.length === 0 || data.length % gain.length !== 0)
+    throw new ArgumentError('gain', `${data.length} elements do not make rows of ${gain.length}, the length of the gain`);
+  return [data.length / gain.length, gain.length];
 }
 
 function sameLength(what: string, a: Float32Array, b: Float32Array): void {

@@ -1,6 +1,6 @@
 /**
- * Running sums. A row is cut into chunks of 1024, which workgroups sum up each for itself; the chunks' totals are summed up in the same way, and added. Short columns
- * take a thread each, long ones are transposed to rows and back.
+ * Running sums. A row is cut into chunks of 1024: one dispatch sums up every chunk, the next makes the running sums of each chunk on top of what comes before it. Where chunks are many, their sums are
+ * summed up between the two, in the same way. Short columns take a thread each, long ones are transposed to rows and back.
  */
 
 import type { GpuKernel } from '../core/kernel.js';
@@ -9,11 +9,13 @@ import { type Lines, linesAlong } from '../ops/axes.js';
 import { need } from '../ops/definition.js';
 import type { LoweringContext, LoweringNode, LoweringRule, TensorRef } from '../ops/target.js';
 import { permutedAxes, stridedCopyKernel } from './strided-copy.js';
-import { arg, declareBindings, defineKernel, elementThreads, foldGrid, mainHead } from './template.js';
+import { arg, declareBindings, defineKernel, foldGrid, mainHead } from './template.js';
 
 const threads = 256;
 const perThread = 4;
 const chunkSize = threads * perThread;
+/** Chunks of a row up to which each adds up by itself the totals of those before it: a few loads a thread, against a dispatch. */
+const mostTotals = 2048;
 /** Columns up to this long go to one thread each. */
 const shortColumn = 256;
 
@@ -44,29 +46,33 @@ export function cumsumColumnsKernel({ outer, count, inner }: Lines, exclusive: b
   });
 }
 
-/** Running sums of every chunk by itself, and (where a row has several) the chunks' totals: [rows, chunks]. */
-export function cumsumChunksKernel(rows: number, count: number, exclusive: boolean): GpuKernel {
+/** What is added to the sums of a chunk: nothing, the chunk's own element of `offsets` [rows, chunks], or the sum of the row's `offsets` before it, which every chunk adds up for itself. */
+type Offsets = 'none' | 'summed' | 'totals';
+
+/** The running sums of chunks, each by a workgroup. */
+export function cumsumChunksKernel(rows: number, count: number, exclusive: boolean, offsets: Offsets): GpuKernel {
   const chunks = Math.ceil(count / chunkSize);
   const lanes = Array.from({ length: perThread }, (_, i) => i);
   return defineKernel({
     family: 'cumsum_chunks',
-    params: { rows, count, exclusive },
-    bindings: chunks > 1 ? ['read', 'read_write', 'read_write'] : ['read', 'read_write'],
+    params: { rows, count, exclusive, offsets },
+    bindings: offsets === 'none' ? ['read', 'read_write'] : ['read', 'read', 'read_write'],
     workgroups: foldGrid(rows * chunks),
     workgroupSize: threads,
     workgroupBytes: threads * 4,
     wgsl: () => `${declareBindings([
       ['x', 'f32', 'read'],
+      ...(offsets === 'none' ? [] : [['offsets', 'f32', 'read'] as const]),
       ['y', 'f32', 'read_write'],
-      ...(chunks > 1 ? [['totals', 'f32', 'read_write'] as const] : []),
     ])}var<workgroup> sums: array<f32, ${threads}>;
-${mainHead(rows * chunks, threads)}  let first = group % ${chunks}u * ${chunkSize}u + local * ${perThread}u;
+${mainHead(rows * chunks, threads)}  let chunk = group % ${chunks}u;
+  let first = chunk * ${chunkSize}u + local * ${perThread}u;
   let base = group / ${chunks}u * ${count}u;
 ${lanes.map((i) => `  var v${i} = 0.0f;\n  if (first + ${i}u < ${count}u) { v${i} = x[base + first + ${i}u]; }\n`).join('')}  let s0 = v0;
 ${lanes
   .slice(1)
   .map((i) => `  let s${i} = s${i - 1} + v${i};\n`)
-  .join('')}  sums[local] = s${perThread - 1};
+  .join('')}${offsetText(offsets, chunks)}  sums[local] = s${perThread - 1};
   workgroupBarrier();
   for (var step = 1u; step < ${threads}u; step *= 2u) {
     var sum = sums[local];
@@ -75,32 +81,56 @@ ${lanes
     sums[local] = sum;
     workgroupBarrier();
   }
-  var before = 0.0f;
-  if (local > 0u) { before = sums[local - 1u]; }
+  if (local > 0u) { before += sums[local - 1u]; }
 ${lanes
   .map((i) => `  if (first + ${i}u < ${count}u) { y[base + first + ${i}u] = ${exclusive ? (i === 0 ? 'before' : `before + s${i - 1}`) : `before + s${i}`}; }\n`)
-  .join('')}${chunks > 1 ? `  if (local == ${threads - 1}u) { totals[group] = sums[local]; }\n` : ''}}
+  .join('')}}
 `,
   });
 }
 
-/** y = x + the running sum before the element's chunk. */
-function addOffsetsKernel(rows: number, count: number): GpuKernel {
+/** Declares `before`, the sum of the row's chunks before this one. */
+function offsetText(offsets: Offsets, chunks: number): string {
+  if (offsets === 'none') return '  var before = 0.0f;\n';
+  if (offsets === 'summed') return '  var before = offsets[group];\n';
+  return `  var part = 0.0f;
+  for (var c = local; c < chunk; c += ${threads}u) { part += offsets[group / ${chunks}u * ${chunks}u + c]; }
+  sums[local] = part;
+  workgroupBarrier();
+  for (var step = ${threads / 2}u; step > 0u; step /= 2u) {
+    if (local < step) { sums[local] += sums[local + step]; }
+    workgroupBarrier();
+  }
+  var before = sums[0];
+  workgroupBarrier();
+`;
+}
+
+/** The sum of every chunk: [rows, chunks]. */
+function chunkTotalsKernel(rows: number, count: number): GpuKernel {
   const chunks = Math.ceil(count / chunkSize);
-  const groups = Math.ceil((rows * count) / elementThreads);
   return defineKernel({
-    family: 'cumsum_add',
+    family: 'cumsum_totals',
     params: { rows, count },
-    bindings: ['read', 'read', 'read_write'],
-    workgroups: foldGrid(groups),
-    workgroupSize: elementThreads,
+    bindings: ['read', 'read_write'],
+    workgroups: foldGrid(rows * chunks),
+    workgroupSize: threads,
+    workgroupBytes: threads * 4,
     wgsl: () => `${declareBindings([
       ['x', 'f32', 'read'],
-      ['offsets', 'f32', 'read'],
-      ['y', 'f32', 'read_write'],
-    ])}${mainHead(groups, elementThreads)}  let index = group * ${elementThreads}u + local;
-  if (index >= ${rows * count}u) { return; }
-  y[index] = x[index] + offsets[index / ${count}u * ${chunks}u + index % ${count}u / ${chunkSize}u];
+      ['totals', 'f32', 'read_write'],
+    ])}var<workgroup> sums: array<f32, ${threads}>;
+${mainHead(rows * chunks, threads)}  let base = group / ${chunks}u * ${count}u;
+  let start = group % ${chunks}u * ${chunkSize}u;
+  var part = 0.0f;
+  for (var i = start + local; i < min(start + ${chunkSize}u, ${count}u); i += ${threads}u) { part += x[base + i]; }
+  sums[local] = part;
+  workgroupBarrier();
+  for (var step = ${threads / 2}u; step > 0u; step /= 2u) {
+    if (local < step) { sums[local] += sums[local + step]; }
+    workgroupBarrier();
+  }
+  if (local == 0u) { totals[group] = sums[0]; }
 }
 `,
   });
@@ -122,14 +152,16 @@ function rowSteps(
   context: LoweringContext,
 ): readonly Step<GpuKernel>[] {
   const chunks = Math.ceil(count / chunkSize);
-  const kernel = cumsumChunksKernel(rows, count, exclusive);
-  if (chunks === 1) return [step(node, '', kernel, [arg(x, 'read'), arg(y, 'write')])];
-  const scratch = (columns: number): TensorRef => context.scratch({ dtype: 'f32', shape: [rows, columns] });
-  const [local, totals, offsets] = [scratch(count), scratch(chunks), scratch(chunks)];
+  const [from, to] = [arg(x, 'read'), arg(y, 'write')];
+  if (chunks === 1) return [step(node, '', cumsumChunksKernel(rows, count, exclusive, 'none'), [from, to])];
+  const totals = context.scratch({ dtype: 'f32', shape: [rows, chunks] });
+  const totalling = step(node, ' totals', chunkTotalsKernel(rows, count), [from, arg(totals, 'write')]);
+  if (chunks <= mostTotals) return [totalling, step(node, ' sums', cumsumChunksKernel(rows, count, exclusive, 'totals'), [from, arg(totals, 'read'), to])];
+  const offsets = context.scratch({ dtype: 'f32', shape: [rows, chunks] });
   return [
-    step(node, ' chunks', kernel, [arg(x, 'read'), arg(local, 'write'), arg(totals, 'write')]),
+    totalling,
     ...rowSteps(node, totals, offsets, rows, chunks, true, context),
-    step(node, ' add', addOffsetsKernel(rows, count), [arg(local, 'read'), arg(offsets, 'read'), arg(y, 'write')]),
+    step(node, ' sums', cumsumChunksKernel(rows, count, exclusive, 'summed'), [from, arg(offsets, 'read'), to]),
   ];
 }
 

@@ -93,7 +93,7 @@ export function gpuTarget(capabilities: GpuCapabilities, options: GpuTargetOptio
       slice: sliceRule,
       topK: topKRule,
       cumsum: cumsumRule,
-      conv2d: convRule,
+      conv2d: convRule(capabilities),
       tileReduce: tileReduceRule,
     },
     takesForm(node) {

@@ -91,5 +91,6 @@ function acceptedError(tolerance: Tolerance, want: number, scale: number): numbe
 function errorOf(want: number, have: number, accepted: number): number {
   if (want === have || Object.is(want, have)) return 0;
   if (!Number.isFinite(want) || !Number.isFinite(have)) return Number.POSITIVE_INFINITY;
+  if (!(accepted >= 0)) return Number.POSITIVE_INFINITY;
   return Math.abs(have - want) / accepted;
 }

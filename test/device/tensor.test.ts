@@ -5,6 +5,7 @@ import {
   compareCases,
   convCases,
   cumsumCases,
+  longCumsumCase,
   movementCases,
   regionCases,
   tileReduceCases,
@@ -20,6 +21,9 @@ beforeAll(async () => {
   test = await openTestDevice();
 });
 
+/** A product in tiles: lavapipe compiles its text for seconds. */
+const slow = ({ op, inputs }: OpCase): boolean => op === 'conv2d' && (inputs[1]?.type.shape[0] ?? 0) >= 16;
+
 it.each<[string, () => readonly OpCase[]]>([
   ['compare', compareCases],
   ['where', whereCases],
@@ -31,5 +35,9 @@ it.each<[string, () => readonly OpCase[]]>([
   ['tileReduce', tileReduceCases],
   ['region', regionCases],
 ])(`%s: agrees with the reference in ${shareName}`, async (_name, cases) => {
-  expect(await caseFailures(test, dealt(cases()))).toEqual([]);
+  expect(await caseFailures(test, dealt(cases(), { slow }))).toEqual([]);
+});
+
+it('cumsum: is exact over millions of small whole numbers', async () => {
+  expect(await caseFailures(test, [longCumsumCase(2_200_000)])).toEqual([]);
 });

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { baseCapabilities } from '../../src/core/capabilities.js';
+import { selectConv } from '../../src/kernels/conv.js';
 import { selectGemm, turnsFirst } from '../../src/kernels/gemm/rule.js';
 import type { GemmShape } from '../../src/kernels/gemm/shape.js';
 import { selectSkinny } from '../../src/kernels/gemm/skinny.js';
@@ -8,6 +9,8 @@ import { expectedSeconds } from '../../src/kernels/occupancy.js';
 import { selectReducePass } from '../../src/kernels/reduce.js';
 import { selectSoftmax } from '../../src/kernels/softmax.js';
 import { mergeAxes, permutedAxes } from '../../src/kernels/strided-copy.js';
+import { planTopK } from '../../src/kernels/top-k.js';
+import { convGeometry } from '../../src/ops/conv.js';
 
 const shape = (m: number, k: number, n: number): GemmShape => ({ m, n, k, transposeA: false, transposeB: false, alpha: 1 });
 const roomy = { ...baseCapabilities, limits: { ...baseCapabilities.limits, maxComputeWorkgroupStorageSize: 32_768 } };
@@ -133,4 +136,54 @@ it('merges the axes of a copy that are walked as one', () => {
     { size: 20, stride: 1 },
     { size: 6, stride: 20 },
   ]);
+});
+
+describe('a convolution', () => {
+  const choose = (x: readonly number[], kernel: readonly number[], stride = 1) => selectConv(convGeometry(x, kernel, { stride, padding: 'same' }), roomy);
+
+  it.each([
+    [
+      [64, 224, 224],
+      [64, 64, 3, 3],
+      [64, 64],
+    ],
+    [
+      [8, 256, 56, 56],
+      [256, 256, 3, 3],
+      [64, 64],
+    ],
+    [
+      [3, 224, 224],
+      [20, 3, 7, 7],
+      [32, 32],
+    ],
+  ])('of %j by %j is a product in tiles of %j', (x, kernel, size) => {
+    const choice = choose(x, kernel);
+    expect(choice.kind === 'tile' && gemmTileSize(choice.tile)).toEqual(size);
+    expect(choice.reason).toContain(size.join('x'));
+  });
+
+  it('of few channels is made element by element, four at a time where their inputs overlap', () => {
+    expect(choose([1, 64, 64], [1, 1, 5, 5])).toMatchObject({ kind: 'direct', columns: 4 });
+    expect(choose([1, 64, 64], [1, 1, 5, 5], 2)).toMatchObject({ kind: 'direct', columns: 1 });
+    expect(choose([1, 64, 64], [1, 1, 5, 1])).toMatchObject({ kind: 'direct', columns: 1 });
+  });
+});
+
+describe('the k largest', () => {
+  it.each([
+    [1000, 40, []],
+    [150_000, 40, [147, 10]],
+    [5000, 300, [5, 3, 2]],
+    [2048, 512, [2]],
+  ])('of %i: the %i largest from lists merged down from %j', (width, k, lists) => {
+    const plan = planTopK({ width, k });
+    expect(plan.kind === 'merge' && plan.merges.map((merge) => merge.lists)).toEqual(lists);
+    expect(plan.kind === 'merge' && plan.merges.every(({ fan, length }) => fan * length <= 1024 && length >= k)).toBe(true);
+  });
+
+  it('are ranked where two lists do not fit into workgroup memory', () => {
+    expect(planTopK({ width: 5000, k: 600 }).kind).toBe('rank');
+    expect(planTopK({ width: 600, k: 600 }).kind).toBe('merge');
+  });
 });

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { GpuCommandBatch } from '../../src/compute/batch.js';
 import { GpuBackend } from '../../src/compute/gpu-backend.js';
 import { tiledMax2d, tiledMin2d, tiledSum2d } from '../../src/compute/tiled/reduce.js';
 import { ArgumentError, DisposedError, ShapeError } from '../../src/core/errors.js';
@@ -109,6 +110,54 @@ export function gpuBackendSuite(name: string, open: () => Promise<Backend>): voi
         -Infinity,
         Infinity,
       ]);
+    });
+
+    test('has every operation of a batch', async () => {
+      const upkeep = [
+        'constructor',
+        'upload',
+        'update',
+        'importBuffer',
+        'materialize',
+        'keep',
+        'execute',
+        'executeWithCache',
+        'read',
+        'readMany',
+        'reset',
+        'dispose',
+      ];
+      const operations = Object.getOwnPropertyNames(GpuCommandBatch.prototype).filter(
+        (name) => !upkeep.includes(name) && typeof Object.getOwnPropertyDescriptor(GpuCommandBatch.prototype, name)?.value === 'function',
+      );
+      expect(operations.length).toBeGreaterThan(20);
+      expect(operations.filter((name) => !(name in GpuBackend.prototype))).toEqual([]);
+      const [x, y] = [floats(1, -2, 3, 4), floats(2, 4, -1, 8)];
+      expect([...(await gpu.add(x, y))]).toEqual([3, 2, 2, 12]);
+      expect([...(await gpu.sub(x, y))]).toEqual([-1, -6, 4, -4]);
+      expect([...(await gpu.mul(x, y))]).toEqual([2, -8, -3, 32]);
+      expect([...(await gpu.div(x, y))]).toEqual([0.5, -0.5, -3, 0.5]);
+      expect([...(await gpu.scale(x, -2))]).toEqual([-2, 4, -6, -8]);
+      expect([...(await gpu.slice(x, 1, 2))]).toEqual([-2, 3]);
+      expect(await gpu.sum(x)).toBe(6);
+      expect([...(await gpu.sum(x, { rows: 2 }))]).toEqual([-1, 7]);
+      expect([...(await gpu.reduce('max', x, { rows: 2 }))]).toEqual([1, 4]);
+      expectClose(await gpu.rmsNorm(x, floats(1, 2), 0), floats(1 / Math.sqrt(2.5), -4 / Math.sqrt(2.5), 3 / Math.sqrt(12.5), 8 / Math.sqrt(12.5)), 1e-6);
+      expectClose(await gpu.layerNorm(x, floats(1, 2), floats(0, 1), 0), floats(1, -1, -1, 3), 1e-5);
+      expect([...(await gpu.matmul(x, y, 2, 2, 2, { transposeA: true, transposeB: true, alpha: 2 }))]).toEqual([28, 46, 24, 68]);
+    });
+
+    test('the operations of a batch refuse what they cannot do', async () => {
+      const x = floats(1, 2, 3, 4);
+      await expect(gpu.slice(x, 2, 3)).rejects.toThrow(ArgumentError);
+      await expect(gpu.sum(x, { rows: 3 })).rejects.toThrow(ArgumentError);
+      await expect(gpu.rmsNorm(x, floats(1, 1, 1), 0)).rejects.toThrow(ArgumentError);
+      await expect(gpu.rmsNorm(x, floats(), 0)).rejects.toThrow(ArgumentError);
+      await expect(gpu.layerNorm(x, floats(1, 1), floats(1), 0)).rejects.toThrow(ShapeError);
+      await expect(gpu.div(x, floats(1))).rejects.toThrow(ShapeError);
+      await expect(gpu.matmul(x, x, 2, 3, 2, { transposeA: true })).rejects.toThrow(/a \[3, 2\] has 6 elements, got 4/);
+      expect([await gpu.rmsNorm(floats(), floats(1), 0), await gpu.slice(x, 4, 0), await gpu.add(floats(), floats())]).toEqual([floats(), floats(), floats()]);
+      expect(await gpu.sum(floats(), { rows: 2 })).toEqual(floats(0, 0));
     });
 
     test('softmax sums to 1, is positive and keeps the order; logSoftmax is its logarithm; rows', async () => {

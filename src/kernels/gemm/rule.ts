@@ -1,6 +1,6 @@
 /** Which kernel makes a product of f32 matrices, and the steps that run it. */
 
-import type { GpuCapabilities } from '../../core/capabilities.js';
+import type { GpuCapabilities, GpuLimits } from '../../core/capabilities.js';
 import type { GpuKernel } from '../../core/kernel.js';
 import { need } from '../../ops/definition.js';
 import type { LoweringNode, LoweringRule } from '../../ops/target.js';
@@ -46,19 +46,36 @@ export function selectGemm(shape: GemmShape, { limits, software }: GpuCapabiliti
     const parts = plan.splits > 1 ? `, the depth in ${plan.splits} parts` : '';
     return { kind: 'skinny', plan, splits: plan.splits, reason: `${Math.min(m, n)} ${m <= n ? 'rows' : 'columns'}: the other matrix is read once${parts}` };
   }
-  const fits = (tile: GemmTile): boolean =>
-    tile.threads[0] * tile.threads[1] <= limits.maxComputeInvocationsPerWorkgroup && gemmTileBytes(tile) <= limits.maxComputeWorkgroupStorageSize;
-  const candidates = ratedTiles.flatMap(({ tile: own, ...rated }) => {
-    const tile = [true, false].map((padded): GemmTile => ({ ...own, padded })).find(fits);
-    return tile === undefined ? [] : splitsOf(shape, tile).map((splits) => ({ tile, splits, seconds: secondsOf(shape, tile, splits, rated) }));
-  });
-  const best = candidates.reduce<(typeof candidates)[number] | undefined>((a, b) => (a !== undefined && a.seconds <= b.seconds ? a : b), undefined);
+  const candidates = fittingTiles(limits).flatMap(({ tile, rated }) =>
+    splitsOf(shape, tile).map((splits) => ({ tile, splits, seconds: secondsOf(shape, tile, splits, rated) })),
+  );
+  const best = leastSeconds(candidates);
   const { tile, splits: wanted } = software || best === undefined ? { tile: shortTile, splits: shortSplits(shape) } : best;
   const depthTiles = Math.ceil(k / tile.depth);
   const perSplit = Math.ceil(depthTiles / wanted);
   const splits = Math.ceil(depthTiles / perSplit);
   const why = splits > 1 ? `, the depth of ${k} in ${splits} parts` : '';
   return { kind: 'tile', tile, tiles: perSplit, splits, reason: `tiles of ${gemmTileSize(tile).join('x')}, ${tileCount(shape, tile)} of them${why}` };
+}
+
+/** The tile for `copies` products of one shape side by side, none of them split. */
+export function selectTile(shape: GemmShape, copies: number, { limits, software }: Pick<GpuCapabilities, 'limits' | 'software'>): GemmTile {
+  const best = leastSeconds(fittingTiles(limits).map(({ tile, rated }) => ({ tile, seconds: secondsOf(shape, tile, 1, rated, copies) })));
+  return software || best === undefined ? shortTile : best.tile;
+}
+
+/** The tiles that a device has room for, padded where there is room for that too. */
+function fittingTiles(limits: GpuLimits): readonly { readonly tile: GemmTile; readonly rated: TileRate }[] {
+  const fits = (tile: GemmTile): boolean =>
+    tile.threads[0] * tile.threads[1] <= limits.maxComputeInvocationsPerWorkgroup && gemmTileBytes(tile) <= limits.maxComputeWorkgroupStorageSize;
+  return ratedTiles.flatMap(({ tile: own, ...rated }) => {
+    const tile = [true, false].map((padded): GemmTile => ({ ...own, padded })).find(fits);
+    return tile === undefined ? [] : [{ tile, rated }];
+  });
+}
+
+function leastSeconds<T extends { readonly seconds: number }>(candidates: readonly T[]): T | undefined {
+  return candidates.reduce<T | undefined>((a, b) => (a !== undefined && a.seconds <= b.seconds ? a : b), undefined);
 }
 
 function tileCount({ m, n }: GemmShape, tile: GemmTile): number {
@@ -74,10 +91,10 @@ function shortSplits(shape: GemmShape): number {
   return Math.max(1, Math.min(Math.floor(16 / tileCount(shape, shortTile)), Math.floor(shape.k / 256)));
 }
 
-function secondsOf(shape: GemmShape, tile: GemmTile, splits: number, rated: TileRate): number {
-  const tiles = tileCount(shape, tile);
+function secondsOf(shape: GemmShape, tile: GemmTile, splits: number, rated: TileRate, copies = 1): number {
+  const tiles = tileCount(shape, tile) * copies;
   const [rows, columns] = gemmTileSize(tile);
-  return expectedSeconds({ flop: 2 * tiles * rows * columns * shape.k, tiles, splits, results: shape.m * shape.n }, rated);
+  return expectedSeconds({ flop: 2 * tiles * rows * columns * shape.k, tiles, splits, results: shape.m * shape.n * copies }, rated);
 }
 
 /** The kernel of a choice; with several splits its output is [splits, M, N]. */

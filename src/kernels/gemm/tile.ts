@@ -5,7 +5,9 @@
  */
 
 import type { GpuKernel } from '../../core/kernel.js';
+import type { ConvGeometry } from '../../ops/conv.js';
 import { declareBindings, defineKernel, f32Literal, foldGrid, mainHead } from '../template.js';
+import { convFetch, convPlaces } from './conv-operand.js';
 import { epilogueBindings, epilogueFunctions, finished } from './epilogue.js';
 import { type DepthSplit, type GemmShape, range, shapeParams } from './shape.js';
 
@@ -52,9 +54,11 @@ interface Operand {
   readonly perRow: number;
   /** Whether the last fetch leaves threads without work. */
   readonly idle: boolean;
+  /** The matrix is not in memory: it is gathered from the input of a convolution. */
+  readonly conv: ConvGeometry | undefined;
 }
 
-function operand(name: 'a' | 'b', shape: GemmShape, tile: GemmTile): Operand {
+function operand(name: 'a' | 'b', shape: GemmShape, tile: GemmTile, conv?: ConvGeometry): Operand {
   const isA = name === 'a';
   const lines = isA ? shape.m : shape.n;
   const tileLines = gemmTileSize(tile)[isA ? 0 : 1];
@@ -66,24 +70,41 @@ function operand(name: 'a' | 'b', shape: GemmShape, tile: GemmTile): Operand {
     lines,
     tileLines,
     depthFast,
-    vectors: (depthFast ? shape.k : lines) % 4 === 0,
+    vectors: conv === undefined && (depthFast ? shape.k : lines) % 4 === 0,
     stride: tileLines / 4 + (tile.padded ? 1 : 0),
     fetches: Math.ceil(units / threads),
     perRow: (depthFast ? tile.depth : tileLines) / 4,
     idle: units % threads !== 0,
+    conv,
   };
 }
 
 /** Bindings: a, b, y. With several splits y is [splits, M, N], to be added up. */
 export function gemmKernel(shape: GemmShape, tile: GemmTile, depth: DepthSplit): GpuKernel {
+  return tiledKernel(shape, tile, depth, undefined);
+}
+
+/**
+ * A convolution as a product: a is its kernel [outChannels, channels h w], b what the kernel meets at every place of the output [channels h w, H' W'], gathered from the input as it is needed.
+ * Bindings: kernel, input, y [batch, outChannels, H', W'].
+ */
+export function convTileKernel(g: ConvGeometry, tile: GemmTile): GpuKernel {
+  const k = g.channels * g.kernelHeight * g.kernelWidth;
+  const shape = { m: g.outChannels, n: g.outHeight * g.outWidth, k, transposeA: false, transposeB: false, alpha: 1 };
+  return tiledKernel(shape, tile, { splits: 1, tiles: Math.ceil(k / tile.depth) }, g);
+}
+
+function tiledKernel(shape: GemmShape, tile: GemmTile, depth: DepthSplit, conv: ConvGeometry | undefined): GpuKernel {
   const [tileM, tileN] = gemmTileSize(tile);
   const [tilesM, tilesN] = [Math.ceil(shape.m / tileM), Math.ceil(shape.n / tileN)];
-  const count = tilesM * tilesN * depth.splits;
+  // Parts of the depth, or images: either has a matrix of the result of its own.
+  const parts = conv?.batch ?? depth.splits;
+  const count = tilesM * tilesN * parts;
   const threads = tile.threads[0] * tile.threads[1];
-  const operands = [operand('a', shape, tile), operand('b', shape, tile)] as const;
+  const operands = [operand('a', shape, tile), operand('b', shape, tile, conv)] as const;
   return defineKernel({
-    family: 'gemm',
-    params: { ...shapeParams(shape), ...tile, ...depth },
+    family: conv === undefined ? 'gemm' : 'conv2d_tile',
+    params: conv === undefined ? { ...shapeParams(shape), ...tile, ...depth } : { ...conv, ...tile },
     bindings: ['read', 'read', ...epilogueBindings(shape.epilogue).map(([, , kind]) => kind), 'read_write'],
     workgroups: foldGrid(count),
     workgroupSize: threads,
@@ -99,21 +120,21 @@ export function gemmKernel(shape: GemmShape, tile: GemmTile, depth: DepthSplit):
         ['y', shape.n % 4 === 0 ? 'vec4<f32>' : 'f32', 'read_write'],
       ])}${epilogueFunctions(shape.epilogue)}${arrays}${mainHead(count, threads)}${tilePlace(tilesM, tilesN, tileM, tileN, depth)}${threadPlace(tile)}${operands
         .map((o) => fetchPlaces(o, threads, shape))
-        .join('')}${accumulators(tile)}${loop(shape, tile, depth, operands, whole)}${stores(shape, tile, depth)}}
+        .join('')}${accumulators(tile)}${loop(shape, tile, depth, operands, whole)}${stores(shape, tile, parts)}}
 `;
     },
   });
 }
 
 function tilePlace(tilesM: number, tilesN: number, tileM: number, tileN: number, { splits, tiles }: DepthSplit): string {
-  return `  let split = group / ${tilesM * tilesN}u;
+  return `  let part = group / ${tilesM * tilesN}u;
   let place = group % ${tilesM * tilesN}u;
   let band = place / ${groupRows * tilesN}u * ${groupRows}u;
   let bandRows = min(${tilesM}u - band, ${groupRows}u);
   let inBand = place % ${groupRows * tilesN}u;
   let aFirst = (band + inBand % bandRows) * ${tileM}u;
   let bFirst = inBand / bandRows * ${tileN}u;
-  let firstTile = ${splits === 1 ? '0u' : `split * ${tiles}u`};
+  let firstTile = ${splits === 1 ? '0u' : `part * ${tiles}u`};
 `;
 }
 
@@ -132,6 +153,7 @@ function fetchPlaces(o: Operand, threads: number, { k }: GemmShape): string {
       const quotient = `${unit} / ${perRow}u`;
       const rest = `${unit} % ${perRow}u`;
       const head = `  let ${name}Line${q} = ${depthFast ? quotient : rest};\n  let ${name}Deep${q} = ${depthFast ? rest : quotient};\n  var ${name}Held${q}: vec4<f32>;\n`;
+      if (o.conv !== undefined) return `${head}${convPlaces(o.conv, q)}`;
       // The clamps change nothing where tiles are whole: the reads stay in bounds for every size.
       if (depthFast) return `${head}  let ${name}At${q} = min(${name}First + ${name}Line${q}, ${lines - 1}u) * ${vectors ? k / 4 : k}u;\n`;
       if (vectors) return `${head}  let ${name}At${q} = min(${name}First / 4u + ${name}Line${q}, ${lines / 4 - 1}u);\n`;
@@ -152,6 +174,7 @@ function fetch(o: Operand, t: string, { k }: GemmShape, depth: number, whole: bo
   return range(o.fetches)
     .map((q) => {
       const [at, deep, held] = [`${name}At${q}`, `${name}Deep${q}`, `${name}Held${q}`];
+      if (o.conv !== undefined) return convFetch(o.conv, q, `${t} * ${depth}u + ${deep}`, whole ? undefined : k);
       if (depthFast && vectors) {
         const quad = `${t} * ${depth / 4}u + ${deep}`;
         if (whole) return `  ${held} = ${name}[${at} + ${quad}];\n`;
@@ -224,11 +247,11 @@ function loop(shape: GemmShape, tile: GemmTile, { tiles }: DepthSplit, operands:
   return `${head}${pairs === 0 ? '' : `  for (var i = 0u; i < ${pairs}u; i++) {\n${round}  }\n`}${tiles % 2 === 1 ? multiply(0) : ''}`;
 }
 
-function stores(shape: GemmShape, tile: GemmTile, { splits }: DepthSplit): string {
+function stores(shape: GemmShape, tile: GemmTile, parts: number): string {
   const { m, n, alpha, epilogue } = shape;
   const [tileM, tileN] = gemmTileSize(tile);
   const vectors = n % 4 === 0;
-  const part = splits === 1 ? '' : `split * ${vectors ? (m * n) / 4 : m * n}u + `;
+  const part = parts === 1 ? '' : `part * ${vectors ? (m * n) / 4 : m * n}u + `;
   const scaled = (value: string): string => (alpha === 1 ? value : `${value} * ${f32Literal(alpha)}`);
   const column = (sum: string, j: number): string => {
     const first = `bFirst + ${4 * j * tile.threads[1]}u + 4u * tn`;

@@ -1,6 +1,6 @@
 import { elementCount, type TensorType } from '../../core/tensor.js';
 import type { CaseInput, OpCase } from '../case.js';
-import type { CompareFunction, RegionStep } from '../params.js';
+import type { CompareFunction, ConvPadding, RegionStep } from '../params.js';
 import { bytesOf, floatInput, randomFloats, seededRandom } from './weight-data.js';
 
 const { NaN: none, NEGATIVE_INFINITY: least, POSITIVE_INFINITY: most } = Number;
@@ -181,6 +181,12 @@ export function cumsumCases(): readonly OpCase<'cumsum'>[] {
   });
 }
 
+/** A row of more chunks than add up their totals for themselves; all its sums are small whole numbers, hence exact. */
+export function longCumsumCase(size: number): OpCase<'cumsum'> {
+  const values = Array.from({ length: size }, (_, i) => (i % 7) - 3);
+  return { name: `cumsum of ${size}`, op: 'cumsum', params: { axis: 0, exclusive: false }, inputs: [floats([size], values)], tolerance: exact };
+}
+
 export function topKCases(): readonly OpCase<'topK'>[] {
   const outputs = ['values', 'indices'] as const;
   const make = (name: string, shape: readonly number[], values: readonly number[], k: number): OpCase<'topK'>[] =>
@@ -193,7 +199,8 @@ export function topKCases(): readonly OpCase<'topK'>[] {
     ...make('of one', [1], [3], 1),
     ...make('of hard values', [hard.length], hard, hard.length),
     ...make('of rows', [3, 500], rows, 5),
-    ...make('of rows of several chunks', [2, 5000], long, 40),
+    ...make('of rows of several chunks', [2, 2100], long.slice(0, 4200), 40),
+    ...make('of more lists than are merged at once', [2100], long.slice(0, 2100), 300),
     ...make('with ties across chunks', [3000], ties, 600),
     ...make('of all', [2, 1500], long.slice(0, 3000), 1500),
   ];
@@ -208,8 +215,15 @@ export function convCases(): readonly OpCase<'conv2d'>[] {
     [[1, 1, 1, 1], [1, 1, 1, 1], 1],
     [[2, 4, 11], [1, 2, 4, 5], 1],
   ];
-  return (['valid', 'same', 'full'] as const).flatMap((padding, p) =>
-    shapes.map(([x, kernel, stride], i): OpCase<'conv2d'> => {
+  // Enough channels for a product in tiles: rows of four places, and others; two images.
+  const tiled: readonly (readonly [input: readonly number[], kernel: readonly number[], stride: number, padding: ConvPadding])[] = [
+    [[3, 9, 12], [18, 3, 3, 3], 1, 'same'],
+    [[2, 2, 14, 11], [33, 2, 3, 4], 2, 'full'],
+  ];
+  const every = (['valid', 'same', 'full'] as const).map((padding, p) => [padding, p, shapes] as const);
+  const chosen = tiled.map(([x, kernel, stride, padding], i) => [padding, 3 + i, [[x, kernel, stride] as const]] as const);
+  return [...every, ...chosen].flatMap(([padding, p, list]) =>
+    list.map(([x, kernel, stride], i): OpCase<'conv2d'> => {
       const random = seededRandom(1900 + 10 * p + i);
       return {
         name: `conv2d [${x.join(', ')}] [${kernel.join(', ')}] ${padding} by ${stride}`,
