@@ -98,6 +98,7 @@ function gridOf(problem: ProductProblem, gpu: GpuDevice): ProductShape[] {
           const shape = { ...base, subgroups, rows, together, split, ahead };
           const outputs = productOutputs(end, shape);
           const blocks = end === 'none' ? outputs >= 1 : outputs % 16 === 0 && (matrices[0]?.layout.rows ?? 0) % outputs === 0;
+          const paired = !problem.best || (outputs >= 16 && outputs <= 32 && ahead <= 2 && split === 1);
           const lawful = subgroups % split === 0 && blocks && (end !== 'gated' || (split === 1 && rows > 1));
           const steps = Math.ceil(problem.depth / 32 / base.subgroupSize / split);
           const tasks = (steps * rows) / together;
@@ -106,7 +107,7 @@ function gridOf(problem: ProductProblem, gpu: GpuDevice): ProductShape[] {
           const sensible = together * ahead <= 8 && ahead <= tasks && tasks <= 20 && inFlight >= 4 && groups >= 48 && (together < rows || ahead <= 4);
           const fits =
             subgroups * base.subgroupSize <= limits.maxComputeInvocationsPerWorkgroup && productBytes(problem, shape) <= limits.maxComputeWorkgroupStorageSize;
-          if (lawful && sensible && fits) shapes.push(shape);
+          if (lawful && paired && sensible && fits) shapes.push(shape);
         }
   return shapes;
 }

@@ -25,6 +25,7 @@ export const kernelFamilies: { readonly [family: string]: string } = {
   copy_part: 'copies a part of a vector',
   cumsum_chunks: 'running sums within chunks of rows',
   cumsum_columns: 'running sums along an axis that is not the last',
+  embed_token: 'the embedding of one token, with its 8-bit form',
   cumsum_totals: 'sums of chunks of rows',
   gather: 'decodes rows of a table by their ids',
   gemm: 'product of two f32 matrices, tile by tile',

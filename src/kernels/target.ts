@@ -62,6 +62,7 @@ export function gpuTarget(capabilities: GpuCapabilities, options: GpuTargetOptio
     attention: attentionRule(capabilities, options),
     argmax: argmaxRule(capabilities),
     advance: advanceRule,
+    gatherRows: gatherRule,
   };
   const decode = decodeTarget(capabilities, weights, plain, options.activations ?? 'auto');
   return {
@@ -73,7 +74,6 @@ export function gpuTarget(capabilities: GpuCapabilities, options: GpuTargetOptio
       ...decode.rules,
       unary: unaryRule,
       binary: binaryRule,
-      gatherRows: gatherRule,
       lastRow: lastRowRule,
       redraw: redrawRule(capabilities),
       matmul: matmulRule(capabilities),

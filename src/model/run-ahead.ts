@@ -33,7 +33,7 @@ export class RunAhead {
 
   /** Runs that the next submit should hold. */
   get submitRuns(): number {
-    return this.#runMs === undefined ? 1 : Math.max(1, Math.min(mostRuns, Math.floor(submitMs / this.#runMs)));
+    return this.#runMs === undefined ? 1 : Math.max(1, Math.min(mostRuns, Math.round(submitMs / this.#runMs)));
   }
 
   /** Takes a submit of `runs` runs; `reads` resolves with the first words of the session state after them. */

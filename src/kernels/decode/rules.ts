@@ -15,11 +15,12 @@ import { activationForm, activationType, packKernel } from './activations.js';
 import { attendSteps, refuseAttend } from './attend-rule.js';
 import { bestForm, chooseKernel, surveyKernel, surveyParts } from './choose.js';
 import { copyStep } from './copy.js';
+import { embedKernel } from './embed.js';
 import { type ProductMatrix, type ProductProblem, productGroups, productKernel } from './product.js';
 import { type ActivationChoice, refuseProduct, selectProduct } from './select.js';
 
 export interface DecodeTarget {
-  readonly rules: { readonly [K in ComposedOp | 'chooseNext']: LoweringRule<K, GpuKernel> };
+  readonly rules: { readonly [K in ComposedOp | 'chooseNext' | 'gatherRows']: LoweringRule<K, GpuKernel> };
   readonly takesForm: NonNullable<Target<GpuKernel>['takesForm']>;
   readonly refuses: NonNullable<Target<GpuKernel>['refuses']>;
 }
@@ -43,7 +44,10 @@ function productWeights({
   };
 }
 
-export function decodeTarget(capabilities: GpuCapabilities, store: WeightStore, plain: PlainRules<GpuKernel>['rules'], choice: ActivationChoice): DecodeTarget {
+/** The operations that fused ones are made of, and those that a decode step does in a way of its own. */
+export type PlainDecodeRules = PlainRules<GpuKernel>['rules'] & { readonly gatherRows: LoweringRule<'gatherRows', GpuKernel> };
+
+export function decodeTarget(capabilities: GpuCapabilities, store: WeightStore, plain: PlainDecodeRules, choice: ActivationChoice): DecodeTarget {
   const refusesProduct = (node: NodeTypes): string | undefined => {
     const found = productWeights(node);
     return found && refuseProduct(found.weights, found.results, choice, store, capabilities);
@@ -62,6 +66,7 @@ export function decodeTarget(capabilities: GpuCapabilities, store: WeightStore, 
       qkv: fused((node, context) => make.qkv(node, context)),
       gatedProduct: fused((node, context) => make.gated(node, context)),
       attendToken: (node, context) => attendSteps(node, context, capabilities) ?? composed.attendToken(node, context),
+      gatherRows: (node, context) => embedSteps(node, context) ?? plain.gatherRows(node, context),
       chooseNext(node, context) {
         const subgroups = subgroupRange(capabilities);
         const logits = need(node.inputs[1]);
@@ -171,6 +176,19 @@ class ProductSteps {
     ];
     return [...activations.steps, { label: node.label, node: node.id, kernel: productKernel(problem, shape), args }];
   }
+}
+
+/** The embedding of one token with the 8-bit form that its readers want; undefined where they want none or the table has several bindings. */
+function embedSteps(node: LoweringNode<'gatherRows'>, context: LoweringContext): readonly Step<GpuKernel>[] | undefined {
+  const [table, ids] = [need(node.inputs[0]), need(node.inputs[1])];
+  const form = context.forms?.wanted.form;
+  const width = node.output.type.shape[1] ?? 0;
+  const single = ids.type.shape[0] === 1 && table.shards.length === 1;
+  if (form?.kind !== activationForm || form.gain === undefined || !single || width % 32 !== 0) return undefined;
+  const made = context.scratch(activationType(width));
+  context.forms?.provide(made);
+  const args = [arg(table, 'read'), arg(ids, 'read'), arg(form.gain, 'read'), arg(node.output, 'write'), arg(made, 'write')];
+  return [{ label: node.label, node: node.id, kernel: embedKernel(weightLayout(table.type)), args }];
 }
 
 /** The 8-bit form of `x`: its producer's, or made here. */
