@@ -15,7 +15,7 @@ export interface ReadbackTicket {
    * @throws DeviceLostError where the device was lost meanwhile.
    */
   read(): Promise<ArrayBuffer>;
-  /** Gives the buffer back unread, for an encoder that was never submitted. */
+  /** Gives the buffer back unread. */
   cancel(): void;
 }
 

@@ -77,7 +77,7 @@ export class Decoder {
   #draws = false;
   #drawProgram: DrawProgram | undefined;
   /** Runs for the next tokens; they leave the device ahead of `#position`. */
-  readonly #ahead = new RunAhead();
+  readonly #ahead: RunAhead;
   #sessionRead: readonly Region[] | undefined;
   #running = false;
   #disposed = false;
@@ -93,6 +93,7 @@ export class Decoder {
     report: readonly RewriteEntry[];
   }) {
     this.backend = parts.backend;
+    this.#ahead = new RunAhead(parts.backend.polls ?? false);
     this.config = parts.config;
     this.options = parts.options;
     this.tensors = parts.tensors;
@@ -231,7 +232,7 @@ export class Decoder {
     const run = this.#runFor(1, position);
     const executable = await this.#continuing(run);
     const runs = Math.min(wanted, run.window - position);
-    this.#ahead.add(runs, executable.run(noWrites, this.#sessionReads(), runs));
+    this.#ahead.add(runs, executable.start(noWrites, this.#sessionReads(), runs));
     const next = this.#runs.find((run) => run.rows === 1 && position < run.window && position + compileAhead >= run.window);
     if (next !== undefined && next.window < this.options.contextLength) this.#continuing(this.#runFor(1, next.window)).catch(() => undefined);
   }

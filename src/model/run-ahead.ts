@@ -1,25 +1,40 @@
 /** Decode runs on their way while earlier tokens are still being read: several runs to a submit, several submits to a device, which so never waits for this thread. */
 
 import { chosenTokens } from '../ops/state.js';
+import type { Submission } from '../runtime/backend.js';
 
 /** Milliseconds of runs that one submit holds: tokens of one submit arrive together, and a reader should not notice. */
 const submitMs = 4;
 const mostRuns = 8;
 
+/** A read that takes less was there before it was asked for, and says nothing of how long the runs took. */
+const promptMs = 0.2;
+
+/** Waits end this much before the runs are expected to: timers are late by up to a millisecond. */
+const earlyMs = 0.5;
+
 interface Submit {
   readonly runs: number;
-  readonly tokens: Promise<readonly number[]>;
+  readonly submission: Submission;
 }
 
 export class RunAhead {
+  readonly #patient: boolean;
   /** Submits that have not arrived, oldest first. */
   readonly #submits: Submit[] = [];
   #arrived: readonly number[] = [];
   #taken = 0;
   #waiting = 0;
-  /** Smoothed milliseconds of a run, once two submits have arrived one after the other. */
+  /** Smoothed milliseconds of a run. */
   #runMs: number | undefined;
-  #lastArrival = Number.NEGATIVE_INFINITY;
+  /** When a submit was last seen to end, and the runs read since. */
+  #lastEnd: number | undefined;
+  #runsSince = 0;
+
+  /** `patient`: sleep while the next tokens cannot be there yet, rather than keep asking. */
+  constructor(patient: boolean) {
+    this.#patient = patient;
+  }
 
   /** Runs whose tokens nobody has taken. */
   get runs(): number {
@@ -36,16 +51,11 @@ export class RunAhead {
     return this.#runMs === undefined ? 1 : Math.max(1, Math.min(mostRuns, Math.round(submitMs / this.#runMs)));
   }
 
-  /** Takes a submit of `runs` runs; `reads` resolves with the first words of the session state after them. */
-  add(runs: number, reads: Promise<readonly Uint8Array[]>): void {
-    const begun = performance.now();
-    const tokens = reads.then(([bytes]) => {
-      this.#measure(runs, begun);
-      return chosenTokens(new Uint32Array(Uint8Array.from(bytes ?? []).buffer), runs);
-    });
-    // Heard by whoever takes these tokens, if somebody does.
-    tokens.catch(() => undefined);
-    this.#submits.push({ runs, tokens });
+  /** Takes a submit of `runs` runs that reads the first words of the session state after them. */
+  add(runs: number, submission: Submission): void {
+    // The device was idle: what it is seen to end next says nothing of this submit.
+    if (this.#submits.length === 0) this.#lastEnd = undefined;
+    this.#submits.push({ runs, submission });
     this.#waiting += runs;
   }
 
@@ -53,30 +63,53 @@ export class RunAhead {
   async next(): Promise<number | undefined> {
     if (this.#taken === this.#arrived.length) {
       const [first] = this.#submits;
-      const tokens = (await first?.tokens) ?? [];
+      if (first === undefined) return undefined;
+      const slept = await this.#sleep(first.runs);
       this.#submits.shift();
-      this.#waiting -= first?.runs ?? 0;
-      this.#arrived = tokens;
+      this.#waiting -= first.runs;
+      const asked = performance.now();
+      const [bytes] = await first.submission.read();
+      this.#measure(first.runs, asked, slept);
+      this.#arrived = chosenTokens(new Uint32Array(Uint8Array.from(bytes ?? []).buffer), first.runs);
       this.#taken = 0;
     }
     return this.#arrived[this.#taken++];
   }
 
   forget(): void {
+    for (const { submission } of this.#submits) submission.cancel();
     this.#submits.length = 0;
     this.#arrived = [];
     this.#taken = 0;
     this.#waiting = 0;
-    this.#lastArrival = Number.NEGATIVE_INFINITY;
+    this.#lastEnd = undefined;
   }
 
-  /** Between two arrivals the device did nothing but the later one's runs, if that was on its way before the earlier one came. */
-  #measure(runs: number, begun: number): void {
+  /** Sleeps until the next `runs` runs are nearly done, where it is known when that is; says whether it did. */
+  async #sleep(runs: number): Promise<boolean> {
+    if (!this.#patient || this.#runMs === undefined || this.#lastEnd === undefined) return false;
+    const due = this.#lastEnd + (this.#runsSince + runs) * this.#runMs - earlyMs;
+    const wait = Math.floor(due - performance.now());
+    if (wait < 1) return false;
+    await new Promise((resolve) => setTimeout(resolve, wait));
+    return true;
+  }
+
+  /** Between two ends that were waited for the device did nothing but the runs in between. */
+  #measure(runs: number, asked: number, slept: boolean): void {
     const now = performance.now();
-    if (begun < this.#lastArrival) {
-      const runMs = (now - this.#lastArrival) / runs;
+    this.#runsSince += runs;
+    if (now - asked < promptMs) {
+      // It was there already. After a sleep, expect the next ones sooner; else the reader was slow, and the device may have been idle since.
+      if (slept) this.#runMs = (this.#runMs ?? 0) * 0.98;
+      else this.#lastEnd = undefined;
+      return;
+    }
+    if (this.#lastEnd !== undefined) {
+      const runMs = (now - this.#lastEnd) / this.#runsSince;
       this.#runMs = this.#runMs === undefined ? runMs : 0.8 * this.#runMs + 0.2 * runMs;
     }
-    this.#lastArrival = now;
+    this.#lastEnd = now;
+    this.#runsSince = 0;
   }
 }

@@ -55,6 +55,14 @@ export interface Ceilings {
   readonly flopsPerSecond: number;
 }
 
+/** Runs that a device was given, and what they leave to read. */
+export interface Submission {
+  /** Waits for the runs; resolves with the reads. Once only. */
+  read(): Promise<readonly Uint8Array[]>;
+  /** Nobody will read: instead of `read`. */
+  cancel(): void;
+}
+
 /** A plan bound to storage: a flat list of steps that is replayed. */
 export interface Executable {
   readonly stepCount: number;
@@ -63,6 +71,8 @@ export interface Executable {
    * arrived. Nothing is created but encoders.
    */
   run(writes?: readonly RegionWrite[], reads?: readonly Region[], times?: number): Promise<readonly Uint8Array[]>;
+  /** As `run`, which it is the first half of: the device is asked for the reads by `read`, and not before. */
+  start(writes?: readonly RegionWrite[], reads?: readonly Region[], times?: number): Submission;
   /** The steps of this executable and then those of another one of the same backend, as one. */
   followedBy(next: Executable): Executable;
   /** Times each step; the last run of them is a whole one, in order. `UnsupportedError` where the device has no clock for it. */
@@ -86,6 +96,8 @@ export interface Backend {
   readonly reason: string;
   /** Whether a GPU's own checks are on: 'checked', 'unchecked', or 'host' where a browser or the caller decides. */
   readonly checks: string;
+  /** Whether waiting for a read keeps this thread busy with asking, as Dawn in Node does, so that it is better asked for late. */
+  readonly polls?: boolean;
   readonly weights: WeightStore;
   /** Which fused operations of a decode step the backend does not want, and why; undefined where it wants none. */
   readonly refuses?: Target<unknown>['refuses'] | undefined;

@@ -18,7 +18,7 @@ import type { OpCase } from '../ops/case.js';
 import type { NodeTypes, Target, WeightStore } from '../ops/target.js';
 import type { ExecutionPlan, PlannedStep } from '../plan/execution-plan.js';
 import { planGraph } from '../plan/plan.js';
-import type { Backend, Bindings, Ceilings, Executable, Program, Region, RegionWrite, StepTiming, Storage } from './backend.js';
+import type { Backend, Bindings, Ceilings, Executable, Program, Region, RegionWrite, StepTiming, Storage, Submission } from './backend.js';
 import { measureCeilings } from './ceilings.js';
 
 const storageUsage = bufferUsage.storage | bufferUsage.copySrc | bufferUsage.copyDst;
@@ -78,6 +78,10 @@ export class WebGpuBackend implements Backend {
 
   get checks(): string {
     return this.gpu.checks;
+  }
+
+  get polls(): boolean {
+    return this.gpu.checks !== 'host';
   }
 
   get arithmetic(): Backend['arithmetic'] {
@@ -205,6 +209,10 @@ class GpuExecutable implements Executable {
   }
 
   async run(writes: readonly RegionWrite[] = [], reads: readonly Region[] = [], times = 1): Promise<readonly Uint8Array[]> {
+    return this.start(writes, reads, times).read();
+  }
+
+  start(writes: readonly RegionWrite[] = [], reads: readonly Region[] = [], times = 1): Submission {
     const { device, queue } = this.#gpu;
     this.#gpu.check();
     for (const { storage, offset, bytes } of writes) queue.writeBuffer(bufferOf(storage), offset, bytes as Uint8Array<ArrayBuffer>);
@@ -214,8 +222,12 @@ class GpuExecutable implements Executable {
     pass.end();
     const tickets = reads.map((region) => this.#readback.copyInto(encoder, bufferOf(region.storage), region.offset, region.byteLength));
     queue.submit([encoder.finish()]);
-    const results = await Promise.all(tickets.map((ticket) => ticket.read()));
-    return results.map((bytes) => new Uint8Array(bytes));
+    return {
+      read: async () => (await Promise.all(tickets.map((ticket) => ticket.read()))).map((bytes) => new Uint8Array(bytes)),
+      cancel: () => {
+        for (const ticket of tickets) ticket.cancel();
+      },
+    };
   }
 
   followedBy(next: Executable): Executable {

@@ -216,6 +216,7 @@ class LyingBackend extends CpuBackend {
         stepCount: honest.stepCount,
         profile: () => honest.profile(),
         followedBy: (next) => honest.followedBy(next),
+        start: (writes, reads) => honest.start(writes, reads),
         run: async (writes, reads) =>
           (await honest.run(writes, reads)).map((bytes) => {
             const copy = Uint8Array.from(bytes);

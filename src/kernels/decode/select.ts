@@ -87,8 +87,8 @@ function wantedShape(depth: number, results: number, end: ProductEnd, best: bool
     return depth > 8192 ? { subgroups: 16, rows: 1, together: 1, split: 1, ahead: 1 } : { subgroups: 8, rows: 2, together: 2, split: 1, ahead: 3 };
   if (end === 'residual')
     return long ? { subgroups: 32, rows: 1, together: 1, split: 2, ahead: 2 } : { subgroups: 16, rows: 1, together: 1, split: 1, ahead: 4 };
-  // Few pairs for the choice to read: 32 results to a workgroup.
-  if (best) return { subgroups: long ? 4 : 2, rows: long ? 8 : 16, together: 2, split: 1, ahead: 2 };
+  // 16 results to a workgroup: fewer make the choice read many pairs.
+  if (best) return { subgroups: 4, rows: 4, together: 4, split: 1, ahead: 1 };
   if (long) return { subgroups: 16, rows: 1, together: 1, split: 1, ahead: 1 };
   return depth > 1024 ? { subgroups: 4, rows: 2, together: 2, split: 1, ahead: 4 } : { subgroups: 4, rows: 1, together: 1, split: 1, ahead: 1 };
 }
