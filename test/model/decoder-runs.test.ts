@@ -193,11 +193,12 @@ class FusingBackend extends CpuBackend {
     const window = graph.nodes.find((node) => node.op === 'attendToken')?.params.window ?? Number.POSITIVE_INFINITY;
     const prepare: Program['prepare'] = async (bindings) => {
       const executable = await program.prepare(bindings);
-      const run: Executable['run'] = (writes, reads, times = 1) => {
+      const start: Executable['start'] = (writes, reads, times = 1) => {
         this.runs.push({ window, times });
-        return executable.run(writes, reads, times);
+        return executable.start(writes, reads, times);
       };
-      return { stepCount: executable.stepCount, profile: () => executable.profile(), followedBy: (next) => executable.followedBy(next), run };
+      const run: Executable['run'] = (writes, reads, times) => start(writes, reads, times).read();
+      return { stepCount: executable.stepCount, profile: () => executable.profile(), followedBy: (next) => executable.followedBy(next), run, start };
     };
     return { ...program, prepare };
   }
