@@ -35,7 +35,9 @@ function machine(): Record<string, string> {
 export function reportOf(bench: string, args: readonly string[], result: BenchResult): BenchReport {
   const own = args.filter((arg, index) => !isOwn(arg) && !(index > 0 && /^--(save|compare)$/.test(args[index - 1] ?? '')));
   const command = ['node dist/bench/main.js', bench, ...own].join(' ');
-  return { bench, command, date: new Date().toISOString().slice(0, 10), machine: machine(), ...result };
+  // Dawn's name of an adapter ends with the driver's version, which the machine says.
+  const adapter = result.adapter.replace(/ \(.*\)$/, '');
+  return { bench, command, date: new Date().toISOString().slice(0, 10), machine: machine(), ...result, adapter };
 }
 
 function isOwn(arg: string): boolean {
