@@ -36,7 +36,7 @@ const drawnUnits = ['tok/s', 'TFLOP/s', 'GB/s'];
 
 /** @param {number} value */
 function number(value) {
-  if (value === 0) return '0';
+  if (Number.isInteger(value)) return value.toLocaleString('en-US');
   const digits = Math.abs(value) >= 100 ? 0 : Math.max(0, Math.min(6, 2 - Math.floor(Math.log10(Math.abs(value)))));
   return value.toLocaleString('en-US', { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
