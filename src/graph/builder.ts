@@ -104,10 +104,10 @@ export class GraphBuilder {
     return this.add('attention', params, [q, keys, values, state, ...(sinks === undefined ? [] : [sinks])], name);
   }
 
-  /** alpha a b of f32 matrices; see the definition for the shapes. */
-  matmul(a: NodeId, b: NodeId, options: { transposeA?: boolean; transposeB?: boolean; alpha?: number } = {}, name = 'matmul'): NodeId {
-    const { transposeA = false, transposeB = false, alpha = 1 } = options;
-    return this.add('matmul', { transposeA, transposeB, alpha }, [a, b], name);
+  /** alpha a b of f32 matrices; see the definition for the shapes. With `rounded`, a and b may be rounded to f16 where that is faster; sums are f32. */
+  matmul(a: NodeId, b: NodeId, options: { transposeA?: boolean; transposeB?: boolean; alpha?: number; rounded?: boolean } = {}, name = 'matmul'): NodeId {
+    const { transposeA = false, transposeB = false, alpha = 1, rounded = false } = options;
+    return this.add('matmul', { transposeA, transposeB, alpha, ...(rounded ? { rounded: true as const } : {}) }, [a, b], name);
   }
 
   /** Over the given axes (from the end where negative), or over all of them. */

@@ -59,6 +59,7 @@ export const kernelFamilies: { readonly [family: string]: string } = {
   'tiled-reduce': 'reduces rows tile by tile, shapes given at run time',
   'tiled-reduce-constant': 'reduces rows tile by tile, for one shape',
   to_f16: 'activations as f16, rows filled up with zeros',
+  to_f16_turned: 'a matrix as f16 with its axes swapped, rows filled up with zeros',
   to_int8: 'activations of many rows as 8-bit integers',
   token_product: 'packed weights times the 8-bit activations of one token, with norm, residual or gate, and the next activations',
   top_k_merge: 'merges sorted lists of the largest elements',

@@ -76,7 +76,7 @@ export function gpuTarget(capabilities: GpuCapabilities, options: GpuTargetOptio
       binary: binaryRule,
       lastRow: lastRowRule,
       redraw: redrawRule(capabilities),
-      matmul: matmulRule(capabilities),
+      matmul: matmulRule(capabilities, options),
       reduce: reduceRule,
       dot: dotRule,
       softmax: softmaxRule(capabilities),

@@ -77,8 +77,14 @@ export interface OpParams {
   attention: { readonly scale: number; readonly window?: number; readonly softcap?: number };
   argmax: Record<never, never>;
 
-  /** `epilogue`: steps over the product (input 0) and the further inputs (1 and on), made by the rewriter. */
-  matmul: { readonly transposeA: boolean; readonly transposeB: boolean; readonly alpha: number; readonly epilogue?: readonly RegionStep[] };
+  /** `rounded`: the caller takes a and b rounded to f16 where that is faster. `epilogue`: steps over the product (input 0) and the further inputs (1 and on), made by the rewriter. */
+  matmul: {
+    readonly transposeA: boolean;
+    readonly transposeB: boolean;
+    readonly alpha: number;
+    readonly rounded?: true;
+    readonly epilogue?: readonly RegionStep[];
+  };
 
   /** `axes` ascending, counted from 0; with `keepDims` they stay as axes of size 1. */
   reduce: { readonly fn: ReduceFunction; readonly axes: readonly number[]; readonly keepDims: boolean };

@@ -2,12 +2,13 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { baseCapabilities, type GpuCapabilities, maskCapabilities } from '../../src/core/capabilities.js';
 import type { GpuKernel } from '../../src/core/kernel.js';
 import { GraphBuilder } from '../../src/graph/builder.js';
+import { rewrite } from '../../src/graph/rewrite.js';
 import { attentionMatrixKernel, selectMatrixAttention } from '../../src/kernels/attention-matrix.js';
 import { matrixAttentionBytes } from '../../src/kernels/attention-matrix-layout.js';
 import type { AttentionProblem } from '../../src/kernels/attention-text.js';
 import { swigluKernel } from '../../src/kernels/elementwise.js';
 import { type GemmProblem, gemmBytes, gemmKernel, gemmStore } from '../../src/kernels/matrix/gemm.js';
-import { dequantiseKernel, halvesKernel } from '../../src/kernels/matrix/halves.js';
+import { dequantiseKernel, halvesKernel, turnedHalvesKernel } from '../../src/kernels/matrix/halves.js';
 import { gemmTileShapes, hasMatrices, leastMatrixRows, selectMatrix } from '../../src/kernels/matrix/linear.js';
 import { matrixRounding } from '../../src/kernels/matrix/rounding.js';
 import { normKernel, selectNorm } from '../../src/kernels/norm.js';
@@ -178,6 +179,26 @@ describe('f16 as the form of values between kernels', () => {
   });
 });
 
+describe('the steps of a product of two matrices', () => {
+  const steps = (options: { rounded?: boolean; alpha?: number; relu?: boolean }, size = 256, capabilities = matrices): readonly string[] => {
+    const g = new GraphBuilder();
+    const product = g.matmul(g.input('a', { dtype: 'f32', shape: [size, size] }), g.input('b', { dtype: 'f32', shape: [size, size] }), options);
+    g.output('y', options.relu === true ? g.unary('relu', product) : product);
+    return familiesOf(planGraph(rewrite(g.build(), { regions: true }).graph, gpuTarget(capabilities)).steps);
+  };
+
+  it('use matrices only where rounding is asked for, the sides are long enough, and the device has them', () => {
+    expect(steps({ rounded: true }, 2048)).toEqual(['to_f16', 'to_f16_turned', 'gemm_f16']);
+    for (const family of [...steps({}), ...steps({ rounded: true }, 96), ...steps({ rounded: true }, 256, baseCapabilities)])
+      expect(family).not.toContain('f16');
+  });
+
+  it('finish the product in one more', () => {
+    expect(steps({ rounded: true, alpha: 2 }, 2048)).toEqual(['to_f16', 'to_f16_turned', 'gemm_f16', 'split_sum']);
+    expect(steps({ rounded: true, relu: true }, 2048)).toEqual(['to_f16', 'to_f16_turned', 'gemm_f16', 'split_sum']);
+  });
+});
+
 describe('the text of kernels on matrices', () => {
   let compiler: ShaderCompiler;
   beforeAll(async () => {
@@ -222,6 +243,14 @@ describe('the text of kernels on matrices', () => {
     expect(shape && (await compiler.errors(attentionMatrixKernel(one, shape, true)))).toEqual([]);
     expect(await compiler.errors(swigluKernel(256, 'half'))).toEqual([]);
     for (const width of [256, 40_000]) expect(await compiler.errors(normKernel(4, width, 1e-5, selectNorm(width, matrices), undefined, true))).toEqual([]);
+  });
+
+  it('is valid for matrices that are turned', async () => {
+    for (const [lines, k] of [
+      [128, 128],
+      [33, 70],
+    ] as const)
+      expect(await compiler.errors(turnedHalvesKernel(lines, k, 128))).toEqual([]);
   });
 
   it('clamps activations to the range of f16', () => {

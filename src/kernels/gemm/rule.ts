@@ -4,6 +4,7 @@ import type { GpuCapabilities, GpuLimits } from '../../core/capabilities.js';
 import type { GpuKernel } from '../../core/kernel.js';
 import { need } from '../../ops/definition.js';
 import type { LoweringNode, LoweringRule } from '../../ops/target.js';
+import { matmulMatrixSteps, selectMatmulMatrix } from '../matrix/matmul.js';
 import { splitSumKernel } from '../matrix/split-sum.js';
 import { expectedSeconds, splitCounts, type TileRate } from '../occupancy.js';
 import { permutedAxes, stridedCopyKernel } from '../strided-copy.js';
@@ -110,11 +111,14 @@ export function turnsFirst({ m, n, k, transposeB }: GemmShape, { software }: Gpu
   return transposeB && !software && Math.min(m, n, k) >= 1024;
 }
 
-export function matmulRule(capabilities: GpuCapabilities): LoweringRule<'matmul', GpuKernel> {
+/** `leastMatrixRows`: the least side of products whose operands may be rounded from which they use f16 matrices, where the device has them. */
+export function matmulRule(capabilities: GpuCapabilities, { leastMatrixRows }: { readonly leastMatrixRows?: number } = {}): LoweringRule<'matmul', GpuKernel> {
   const product = gemmRule((shape) => selectGemm(shape, capabilities));
   return (node, context) => {
     const b = need(node.inputs[1]);
     const shape = shapeOf(node);
+    const matrix = selectMatmulMatrix(shape, node.params, capabilities, leastMatrixRows);
+    if (matrix !== undefined) return matmulMatrixSteps(node, context, matrix);
     if (!turnsFirst(shape, capabilities)) return product(node, context);
     const turned = context.scratch({ dtype: 'f32', shape: [shape.k, shape.n] });
     const kernel = stridedCopyKernel(permutedAxes([shape.n, shape.k], [1, 0]), 0);
@@ -128,7 +132,7 @@ export function matmulRule(capabilities: GpuCapabilities): LoweringRule<'matmul'
 
 function shapeOf({ inputs, output, params }: LoweringNode<'matmul'>): GemmShape {
   const [m = 0, n = 0] = output.type.shape;
-  const { epilogue, ...plain } = params;
+  const { epilogue, rounded: _, ...plain } = params;
   const shape = { m, n, k: need(inputs[0]).type.shape[params.transposeA ? 0 : 1] ?? 0, ...plain };
   if (epilogue === undefined) return shape;
   const extras = inputs.slice(2).map((ref) => ref.type.shape);

@@ -44,6 +44,45 @@ ${count % elementThreads === 0 ? '' : `  if (index >= ${count}u) { return; }\n`}
   });
 }
 
+/** Lines and depths of a tile that is turned in workgroup memory. */
+const turn = 32;
+
+/** f32 [k, lines] to f16 [lines, depth], in tiles that are read along the lines and written along the depth. */
+export function turnedHalvesKernel(lines: number, k: number, depth: number): GpuKernel {
+  const across = Math.ceil(lines / turn);
+  const groups = across * (depth / turn);
+  return defineKernel({
+    family: 'to_f16_turned',
+    params: { lines, k, depth },
+    bindings: ['read', 'read_write'],
+    workgroups: foldGrid(groups),
+    workgroupSize: elementThreads,
+    workgroupBytes: turn * (turn + 1) * 4,
+    features: ['shader-f16'],
+    wgsl: () => `${declareBindings([
+      ['x', 'f32', 'read'],
+      ['y', 'vec2<u32>', 'read_write'],
+    ])}${packFunction}var<workgroup> tile: array<f32, ${turn * (turn + 1)}>;
+${mainHead(groups, elementThreads)}  let firstLine = group % ${across}u * ${turn}u;
+  let firstDepth = group / ${across}u * ${turn}u;
+  let column = local % ${turn}u;
+  for (var i = 0u; i < ${turn / (elementThreads / turn)}u; i++) {
+    let row = i * ${elementThreads / turn}u + local / ${turn}u;
+    let value = x[min(firstDepth + row, ${k - 1}u) * ${lines}u + min(firstLine + column, ${lines - 1}u)];
+    tile[row * ${turn + 1}u + column] = select(0.0, value, firstDepth + row < ${k}u);
+  }
+  workgroupBarrier();
+  let line = local / ${turn / 4}u;
+  let first = local % ${turn / 4}u * 4u;
+  let at = first * ${turn + 1}u + line;
+  if (firstLine + line < ${lines}u) {
+    y[((firstLine + line) * ${depth}u + firstDepth + first) / 4u] = pack4(vec4<f32>(tile[at], tile[at + ${turn + 1}u], tile[at + ${2 * (turn + 1)}u], tile[at + ${3 * (turn + 1)}u]));
+  }
+}
+`,
+  });
+}
+
 /**
  * Rows [first, first + rows) of one shard of a weight, decoded to f16 [rows, depth]. A thread decodes weights 8 j to 8 j + 7 and 16 more on of a block of 32: they share words
  * and scales in most types, and its neighbour's stores fill up the other half of a memory sector.

@@ -45,7 +45,7 @@ const tileChoices: readonly TileChoice[] = [
 ];
 
 /** Rows of f16 operands are filled up with zeros to whole tiles, of any shape. */
-const depthUnit = 64;
+export const depthUnit = 64;
 
 export const gemmTileShapes: readonly GemmTile[] = tileChoices.map(({ tile }) => tile);
 

@@ -2,6 +2,7 @@ import type { GpuCapabilities } from '../../core/capabilities.js';
 import { type CaseInput, decodeBytes, type OpCase } from '../../ops/case.js';
 import { selectMatrixAttention } from '../attention-matrix.js';
 import { selectMatrix } from './linear.js';
+import { selectMatmulMatrix } from './matmul.js';
 
 /** Standard deviations that are accepted: beyond any that a few million outputs show. */
 const deviations = 6;
@@ -11,9 +12,11 @@ const halfStep = 2 ** -11;
 /**
  * What f16 operands may add to the error of each output of a case that runs on subgroup matrices; undefined for every other case.
  * - linear: each product errs by two roundings, uniform in half a step to either side: variance (w x 2^-11)^2 2 / 3.
+ * - matmul: the same, times alpha; what an epilogue makes of it is not known here, so that cases with one are not rounded.
  * - attention: values and weights err by half a step each, and a score by what its products do, which its weight then has as a factor: all of it times the largest value.
  */
 export function matrixRounding(opCase: OpCase, capabilities: GpuCapabilities, leastRows?: number): Float64Array | undefined {
+  if (opCase.op === 'matmul') return matmulRounding(opCase as OpCase<'matmul'>, capabilities, leastRows);
   if (opCase.op === 'linear') return linearRounding(opCase as OpCase<'linear'>, capabilities, leastRows);
   return opCase.op === 'attention' ? attentionRounding(opCase as OpCase<'attention'>, capabilities, leastRows) : undefined;
 }
@@ -30,11 +33,40 @@ function linearRounding({ inputs: [x, w], params }: OpCase<'linear'>, capabiliti
   )
     return undefined;
   const [values, weights] = [decodeBytes(x.type, x.bytes), decodeBytes(w.type, w.bytes)];
-  return Float64Array.from({ length: rows * outputs }, (_, i) => {
-    const [t, n] = [Math.floor(i / outputs) * depth, (i % outputs) * depth];
+  return productRounding(
+    rows,
+    outputs,
+    depth,
+    1,
+    (t, k) => values[t * depth + k] ?? 0,
+    (n, k) => weights[n * depth + k] ?? 0,
+  );
+}
+
+function matmulRounding({ inputs: [a, b], params }: OpCase<'matmul'>, capabilities: GpuCapabilities, leastRows?: number): Float64Array | undefined {
+  if (a === undefined || b === undefined || params.epilogue !== undefined) return undefined;
+  const [m = 0, k = 0] = params.transposeA ? a.type.shape.toReversed() : a.type.shape;
+  const n = b.type.shape[params.transposeB ? 0 : 1] ?? 0;
+  if (selectMatmulMatrix({ m, n, k }, params, capabilities, leastRows) === undefined) return undefined;
+  const [left, right] = [decodeBytes(a.type, a.bytes), decodeBytes(b.type, b.bytes)];
+  const ofA = (row: number, d: number): number => left[params.transposeA ? d * m + row : row * k + d] ?? 0;
+  const ofB = (column: number, d: number): number => right[params.transposeB ? column * k + d : d * n + column] ?? 0;
+  return productRounding(m, n, k, Math.abs(params.alpha), ofA, ofB);
+}
+
+function productRounding(
+  rows: number,
+  columns: number,
+  depth: number,
+  factor: number,
+  a: (row: number, k: number) => number,
+  b: (column: number, k: number) => number,
+): Float64Array {
+  return Float64Array.from({ length: rows * columns }, (_, i) => {
+    const [row, column] = [Math.floor(i / columns), i % columns];
     let squares = 0;
-    for (let k = 0; k < depth; k++) squares += ((values[t + k] ?? 0) * (weights[n + k] ?? 0)) ** 2;
-    return deviations * halfStep * Math.sqrt((squares * 2) / 3);
+    for (let k = 0; k < depth; k++) squares += (a(row, k) * b(column, k)) ** 2;
+    return factor * deviations * halfStep * Math.sqrt((squares * 2) / 3);
   });
 }
 

@@ -50,11 +50,22 @@ const finished: readonly (readonly [m: number, k: number, n: number, transposeB:
   [9, 1024, 17, true],
 ];
 
+/** Operands that may be rounded to f16: on devices with matrices, edges and whole tiles, turned and as they lie, whole and split depths. */
+const roundable: readonly (readonly [m: number, k: number, n: number, transposeA: boolean, transposeB: boolean, alpha: number])[] = [
+  [128, 128, 128, false, true, 1],
+  [130, 150, 140, true, false, 1],
+  [128, 1024, 132, false, false, -0.5],
+];
+
 /** Each size with every way to lie, in turn; edges in every direction, vectors, depths that are split. */
 export function matmulCases(): readonly OpCase<'matmul'>[] {
   const plain = sizes.flatMap(([m, k, n], i) => [
     matmulCase(m, k, n, i % 2 === 1, i % 4 >= 2, i % 3 === 0 ? -0.5 : 1, 1400 + i),
     matmulCase(m, k, n, i % 2 === 0, i % 4 < 2, 1, 1450 + i),
   ]);
-  return [...plain, ...finished.map(([m, k, n, transposeB], i) => epilogueCase(m, k, n, transposeB, 1480 + i))];
+  const rounded = roundable.map(([m, k, n, transposeA, transposeB, alpha], i): OpCase<'matmul'> => {
+    const exact = matmulCase(m, k, n, transposeA, transposeB, alpha, 1490 + i);
+    return { ...exact, name: `${exact.name} rounded`, params: { ...exact.params, rounded: true } };
+  });
+  return [...plain, ...rounded, ...finished.map(([m, k, n, transposeB], i) => epilogueCase(m, k, n, transposeB, 1480 + i))];
 }
