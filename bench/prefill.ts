@@ -4,7 +4,6 @@
  * --without=subgroup-matrix,f16,subgroups,packed-dot: as a device that lacks them; --activations=int8|f32: what packed weights meet where there are no matrices.
  */
 
-import type { CapabilityMask } from '../src/core/capabilities.js';
 import { openGguf } from '../src/formats/gguf/index.js';
 import { GpuDevice } from '../src/gpu/device.js';
 import { rewrite } from '../src/graph/rewrite.js';
@@ -19,6 +18,7 @@ import { TensorStore, type TensorWriter } from '../src/runtime/tensors.js';
 import { WebGpuBackend } from '../src/runtime/webgpu-backend.js';
 import { llamaFigures } from './peers/llama.js';
 import { BenchArgs } from './support/args.js';
+import { maskOf } from './support/mask.js';
 import { type BenchModel, modelOptions, modelsOf, promptIds } from './support/models.js';
 import { type BenchResult, type Figure, formatFigure, rates } from './support/result.js';
 
@@ -52,21 +52,6 @@ interface Options {
   /** What is masked. */
   readonly without: readonly string[];
   readonly activations: ActivationChoice;
-}
-
-function maskOf(names: readonly string[]): CapabilityMask {
-  const masks: { readonly [name: string]: CapabilityMask } = {
-    'subgroup-matrix': { subgroupMatrices: false },
-    f16: { f16: false },
-    subgroups: { subgroups: false },
-    'packed-dot': { packedDot: false },
-  };
-  const found = names.map((name) => {
-    const own = masks[name];
-    if (own === undefined) throw new Error(`--without knows ${Object.keys(masks).join(', ')}; got ${name}`);
-    return own;
-  });
-  return Object.assign({}, ...found) as CapabilityMask;
 }
 
 function activationsOf(text = 'auto'): ActivationChoice {

@@ -1,11 +1,13 @@
 /**
  * Tensor operations on a device, by timestamps of their steps: products of f32 matrices, elementwise sums, reductions, softmax, selection. Device-resident: nothing is read back.
- * Arguments: --checked leaves robustness checks on; --cases first holds every case of every operation to its reference; --only=TEXT measures what has TEXT in its name.
+ * Arguments: --checked leaves robustness checks on; --cases first holds every case of every operation to its reference; --only=TEXT measures what has TEXT in its name;
+ * --without=subgroup-matrix,f16,subgroups,packed-dot as a device that lacks them.
  */
 
 import { GpuDevice } from '../src/gpu/device.js';
 import { GraphBuilder } from '../src/graph/builder.js';
 import type { NodeId } from '../src/graph/graph.js';
+import { rewrite } from '../src/graph/rewrite.js';
 import { gpuTarget } from '../src/kernels/target.js';
 import { allCases } from '../src/ops/cases/index.js';
 import { lower } from '../src/plan/lower.js';
@@ -14,6 +16,7 @@ import { checkCase } from '../src/runtime/check.js';
 import { openBackend } from '../src/runtime/select.js';
 import { jobOf, storageBuffer, timeJobs, warmUp } from './gpu-timer.js';
 import { BenchArgs } from './support/args.js';
+import { maskOf } from './support/mask.js';
 import { type BenchResult, type Figure, formatNumber, resultOf } from './support/result.js';
 
 export const summary = 'tensor operations on a device, by timestamps: matmul, elementwise, reductions, softmax, convolutions, topK';
@@ -27,10 +30,10 @@ interface Plan {
   readonly unit: 'TFLOP/s' | 'GB/s';
 }
 
-const product = (m: number, k: number, n: number, transposeA = false, transposeB = false): Plan => ({
-  name: `matmul ${m}x${k}x${n}${transposeA ? ' a turned' : ''}${transposeB ? ' b turned' : ''}`,
+const product = (m: number, k: number, n: number, transposeA = false, transposeB = false, rounded = false): Plan => ({
+  name: `matmul ${m}x${k}x${n}${transposeA ? ' a turned' : ''}${transposeB ? ' b turned' : ''}${rounded ? ' rounded' : ''}`,
   shapes: [transposeA ? [k, m] : [m, k], transposeB ? [n, k] : [k, n]],
-  build: (g, [a = 0, b = 0]) => g.matmul(a, b, { transposeA, transposeB }),
+  build: (g, [a = 0, b = 0]) => g.matmul(a, b, { transposeA, transposeB, rounded }),
   work: (2 * m * k * n) / 1e12,
   unit: 'TFLOP/s',
 });
@@ -62,6 +65,15 @@ const plans: readonly Plan[] = [
   product(1, 4096, 4096),
   product(1, 4096, 4096, false, true),
   product(4096, 4096, 1),
+  product(64, 4096, 4096),
+  product(4096, 4096, 4096, false, false, true),
+  product(1024, 1024, 1024, false, false, true),
+  {
+    ...product(2048, 2048, 2048),
+    name: 'matmul 2048x2048x2048, bias and gelu',
+    shapes: [[2048, 2048], [2048, 2048], [2048]],
+    build: (g, [a = 0, b = 0, bias = 0]) => g.unary('gelu', g.binary('add', g.matmul(a, b), bias)),
+  },
   stream('add of 40 million', [[40 * million], [40 * million]], 480e6, (g, [a = 0, b = 0]) => g.binary('add', a, b)),
   stream('sum of 20 million', [[20 * million]], 80e6, (g, [x = 0]) => g.reduce('sum', x)),
   stream('dot of 20 million', [[20 * million], [20 * million]], 160e6, (g, [a = 0, b = 0]) => g.dot(a, b)),
@@ -96,7 +108,7 @@ async function measure(gpu: GpuDevice, { name, shapes, build, work, unit }: Plan
   const g = new GraphBuilder();
   const inputs = shapes.map((shape, i) => g.input(`x${i}`, { dtype: 'f32', shape }));
   g.output('y', build(g, inputs));
-  const { steps, values } = lower(g.build(), gpuTarget(gpu.capabilities));
+  const { steps, values } = lower(rewrite(g.build(), { regions: true }).graph, gpuTarget(gpu.capabilities));
   const buffers = new Map<number, GPUBuffer>();
   for (const { id, byteLength, isInput } of values.values()) {
     const buffer = storageBuffer(gpu, Math.ceil(byteLength / 4) * 4);
@@ -132,8 +144,8 @@ async function measure(gpu: GpuDevice, { name, shapes, build, work, unit }: Plan
 }
 
 export async function run(args: readonly string[]): Promise<BenchResult> {
-  const known = new BenchArgs(args, { flags: ['checked', 'cases'], values: ['only'] });
-  const gpu = await GpuDevice.request({ checked: known.flag('checked') });
+  const known = new BenchArgs(args, { flags: ['checked', 'cases'], values: ['only', 'without'] });
+  const gpu = await GpuDevice.request({ checked: known.flag('checked'), mask: maskOf(known.list('without')) });
   const backend = await openBackend({ device: gpu });
   console.error(`${backend.name}, ${backend.checks}`);
   if (known.flag('cases')) await checkAll(backend);
