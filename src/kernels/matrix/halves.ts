@@ -62,7 +62,7 @@ export function turnedHalvesKernel(lines: number, k: number, depth: number): Gpu
     wgsl: () => `${declareBindings([
       ['x', 'f32', 'read'],
       ['y', 'vec2<u32>', 'read_write'],
-    ])}${packFunction}var<workgroup> tile: array<f32, ${turn * (turn + 1)}>;
+    ])}${packHalvesFunction}var<workgroup> tile: array<f32, ${turn * (turn + 1)}>;
 ${mainHead(groups, elementThreads)}  let firstLine = group % ${across}u * ${turn}u;
   let firstDepth = group / ${across}u * ${turn}u;
   let column = local % ${turn}u;
