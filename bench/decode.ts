@@ -2,12 +2,16 @@
  * Decoding of models by the clock, greedy unless a temperature is given: tokens a second of whole `generate` calls after a prompt, median and spread of the runs, the heap after
  * each of them (--expose-gc is not needed: what matters is that it does not grow), and the slowest steps of one decode run.
  * Arguments: model files, --synthetic=NAME:MIX; --context=N,... prompt tokens (default 512), --tokens=N (default 128), --runs=N (default 5), --device=webgpu or cpu, --checked,
- * --peers: the same files by the peers that are installed; --temperature=T, --top-k=K, --top-p=P, --min-p=P, --repetition-penalty=R: draw, as `generate` does; --host: draw on the host.
+ * --peers: the same files by the peers that are installed; --temperature=T, --top-k=K, --top-p=P, --min-p=P, --repetition-penalty=R: draw, as `generate` does; --host: draw on the host;
+ * --unfilled: greedy steps over a cache of zeros, for contexts whose prompt would take minutes.
  */
 
+import { byteLengthOfType } from '../src/core/tensor.js';
 import { loadModel } from '../src/engine/load.js';
 import type { GenerateOptions } from '../src/engine/model.js';
 import type { SamplingOptions } from '../src/engine/sampler.js';
+import type { Decoder } from '../src/model/decoder.js';
+import { decoderNames } from '../src/model/decoder-graph.js';
 import { profileRows } from '../src/runtime/profile.js';
 import type { DeviceChoice } from '../src/runtime/select.js';
 import { llamaFigures } from './peers/llama.js';
@@ -19,7 +23,7 @@ export const summary = 'decode tokens a second of GGUF models, by the clock';
 
 export async function run(args: readonly string[]): Promise<BenchResult> {
   const known = new BenchArgs(args, {
-    flags: ['checked', 'peers', 'host'],
+    flags: ['checked', 'peers', 'host', 'unfilled'],
     values: [...modelOptions, 'context', 'tokens', 'runs', 'device', ...samplingNames.keys()],
   });
   const [tokens, runs] = [known.count('tokens', 128), known.count('runs', 5)];
@@ -27,7 +31,15 @@ export async function run(args: readonly string[]): Promise<BenchResult> {
   let adapter = '';
   for (const model of await modelsOf(known)) {
     for (const context of known.counts('context', [512])) {
-      const options = { context, tokens, runs, device: known.device(), checked: known.flag('checked'), sampling: samplingOf(known) };
+      const options = {
+        context,
+        tokens,
+        runs,
+        device: known.device(),
+        checked: known.flag('checked'),
+        unfilled: known.flag('unfilled'),
+        sampling: samplingOf(known),
+      };
       const measured = await measure(model, options);
       adapter = measured.adapter;
       figures.push(measured.figure);
@@ -43,6 +55,7 @@ interface Options {
   readonly runs: number;
   readonly device: DeviceChoice;
   readonly checked: boolean;
+  readonly unfilled: boolean;
   readonly sampling: GenerateOptions;
 }
 
@@ -62,23 +75,26 @@ function samplingOf(args: BenchArgs): GenerateOptions {
 
 async function measure(
   { name, path }: BenchModel,
-  { context, tokens, runs, device, checked, sampling }: Options,
+  { context, tokens, runs, device, checked, unfilled, sampling }: Options,
 ): Promise<{ adapter: string; figure: Figure }> {
   using model = await loadModel(path, { device, checked, contextLength: Math.max(1024, context + tokens) });
   const prompt = promptIds(context);
+  if (unfilled) await clearCache(model.decoder);
   const rates: number[] = [];
   const heapMiB: number[] = [];
   for (let i = 0; i < runs + 2; i++) {
     // A random model may end early: the rates count what was generated.
-    const { timings } = await model.generate(prompt, { maxTokens: tokens, ...sampling }).result;
+    const rate = unfilled
+      ? await greedyRate(model.decoder, context, tokens)
+      : (await model.generate(prompt, { maxTokens: tokens, ...sampling }).result).timings.generationTokensPerSecond;
     if (i < 2) continue;
-    rates.push(timings.generationTokensPerSecond);
+    rates.push(rate);
     heapMiB.push(Math.round((process.memoryUsage().heapUsed / 2 ** 20) * 10) / 10);
   }
   const { name: adapter, checks } = model.backend;
   const drawn = sampling.temperature === 0 ? '' : sampling.adjustLogits === undefined ? ' drawn' : ' drawn on the host';
   const figure: Figure = {
-    name: `${name} after ${context}${drawn}`,
+    name: `${name} after ${context}${unfilled ? ' zeros' : drawn}`,
     ...spread(rates),
     unit: 'tok/s',
     checks,
@@ -89,4 +105,22 @@ async function measure(
   const rows = profileRows(await model.profile(), (label) => label.replace(/^blk\.\d+\./, '')).slice(0, 6);
   console.error(`  ${rows.map(({ label, microseconds }) => `${label} ${microseconds.toFixed(0)} us`).join(', ')}`);
   return { adapter, figure };
+}
+
+/** Zeros in every key and value: what stands in fresh memory may be no numbers. */
+async function clearCache({ config, tensors }: Decoder): Promise<void> {
+  for (let layer = 0; layer < config.layers; layer++)
+    for (const name of [decoderNames.keys(layer), decoderNames.values(layer)]) {
+      const type = tensors.get(name)?.type;
+      if (type !== undefined) await tensors.write(name, new Uint8Array(byteLengthOfType(type)));
+    }
+}
+
+/** Tokens a second of greedy steps after `context` positions that were never fed. */
+async function greedyRate(decoder: Decoder, context: number, tokens: number): Promise<number> {
+  decoder.assume(context - 1);
+  await decoder.nextToken([1]);
+  const start = performance.now();
+  for (let left = tokens; left > 0; left--) await decoder.continueGreedy(left);
+  return (tokens * 1e3) / (performance.now() - start);
 }

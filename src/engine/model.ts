@@ -165,6 +165,12 @@ export class Model {
     return this.#backend.ceilings?.();
   }
 
+  /** What generates, for benchmarks; not while a generation runs. @internal */
+  get decoder(): Decoder {
+    this.#check();
+    return this.#decoder;
+  }
+
   /** Bytes in use, by class and label. */
   ledger(): MemoryLedger {
     return this.#backend.ledger();

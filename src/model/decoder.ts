@@ -165,6 +165,14 @@ export class Decoder {
     this.#position = position;
   }
 
+  /** Stands after `position` tokens with whatever the cache holds: for measuring long contexts without feeding them. @internal */
+  assume(position: number): void {
+    if (!(Number.isInteger(position) && position >= 0 && position < this.options.contextLength))
+      throw new ArgumentError('position', `the cache has room for ${this.options.contextLength} tokens, got ${position}`);
+    this.#forgetAhead();
+    this.#position = position;
+  }
+
   /**
    * Feeds tokens; resolves with the most likely token after them.
    * @throws CentellaError E_NUMERICAL where a logit is not a number.

@@ -49,6 +49,16 @@ describe('a decoder', () => {
     await expect(decoder.continueDrawn()).rejects.toThrow(ArgumentError);
   });
 
+  test('stands where it is told, over whatever the cache holds', async () => {
+    await decoder.nextToken(prompt);
+    const wanted = await decoder.nextLogits([11]);
+    decoder.rewind(0);
+    decoder.assume(prompt.length);
+    expect(await decoder.nextLogits([11])).toEqual(wanted);
+    expect(decoder.position).toBe(prompt.length + 1);
+    expect(() => decoder.assume(24)).toThrow('room for 24 tokens');
+  });
+
   test('goes on after nextLogits too, which has chosen as well', async () => {
     const logits = await decoder.nextLogits(prompt);
     const token = logits.indexOf(Math.max(...logits));
