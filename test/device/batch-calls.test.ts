@@ -18,10 +18,10 @@ test('a chain of 36 layers compiles three kernels and makes one submit; the seco
     const gain = batch.upload(new Float32Array(width).fill(1));
     const input = batch.upload(values(2));
     let x = input;
-    // Three kernels a layer: a product, an elementwise region, a norm.
+    // Three kernels a layer: a product, a norm, and an elementwise region that the product before it cannot take in.
     for (let layer = 0; layer < layers; layer++) {
       const product = batch.matmul(x, weight, width, width, width);
-      x = batch.rmsNorm(batch.add(batch.scale(batch.relu(product), 2), x), gain, 1e-5);
+      x = batch.add(batch.scale(batch.relu(batch.rmsNorm(product, gain, 1e-5)), 2), x);
     }
     const before = gpu.pipelines.stats.compiles;
     await batch.execute();
