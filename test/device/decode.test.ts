@@ -1,6 +1,9 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { byteLengthOfType } from '../../src/core/tensor.js';
 import { GpuDevice } from '../../src/gpu/device.js';
-import { packsActivations } from '../../src/kernels/decode/activations.js';
+import { activationType, packsActivations } from '../../src/kernels/decode/activations.js';
+import { type ProductProblem, type ProductShape, productKernel } from '../../src/kernels/decode/product.js';
+import { weightLayout } from '../../src/kernels/weights-layout.js';
 import { attendTokenCases, chooseNextCases, gatedProductCases, qkvCases, tokenLinearCases } from '../../src/ops/cases/decode.js';
 import { checkCase } from '../../src/runtime/check.js';
 import { WebGpuBackend } from '../../src/runtime/webgpu-backend.js';
@@ -42,6 +45,54 @@ test.each([
   },
   300_000,
 );
+
+/** Results of a product whose activations and weights are noise, as bits. */
+async function productOf(backend: WebGpuBackend, problem: ProductProblem, shape: ProductShape): Promise<Uint32Array> {
+  const { gpu } = backend;
+  const kernel = productKernel(problem, shape);
+  const inputs = [byteLengthOfType(activationType(problem.depth)), ...problem.matrices.map(({ layout }) => layout.byteLength)];
+  const outputBytes = (problem.matrices[0]?.layout.rows ?? 0) * 4;
+  const storages = await Promise.all([...inputs, outputBytes].map((size) => backend.allocate('product', size, 'arena')));
+  for (const [i, storage] of storages.slice(0, -1).entries()) {
+    // Scales in activations and weights alike: without one bit of the exponent none is infinite.
+    const words = Uint32Array.from({ length: storage.byteLength / 4 }, (_, at) => Math.imul(at + 7 * i + 1, 2_654_435_761) & 0x33ff_33ff);
+    await backend.write(storage, 0, new Uint8Array(words.buffer));
+  }
+  const pipeline = await gpu.pipelines.get(kernel);
+  const bindings = storages.map((storage) => ({ buffer: backend.bufferOf(storage) }));
+  const encoder = gpu.device.createCommandEncoder();
+  const pass = encoder.beginComputePass();
+  pass.setPipeline(pipeline);
+  pass.setBindGroup(0, gpu.pipelines.bindGroup(kernel, bindings));
+  pass.dispatchWorkgroups(...kernel.workgroups);
+  pass.end();
+  gpu.queue.submit([encoder.finish()]);
+  const [output] = storages.slice(-1);
+  if (output === undefined) throw new Error('nothing was allocated');
+  const results = new Uint32Array(Uint8Array.from(await backend.read({ storage: output, offset: 0, byteLength: outputBytes })).buffer);
+  for (const storage of storages) storage.free();
+  return results;
+}
+
+test('a product is the same whichever rows are read side by side and however far ahead', async () => {
+  const backend = backendOf(packed);
+  const { capabilities } = backend.gpu;
+  const reason = packsActivations(capabilities);
+  if (reason !== undefined) {
+    expect(reason).toMatch(/subgroups|packed bytes/);
+    return;
+  }
+  const matrix = { layout: weightLayout({ dtype: 'q4_k', shape: [32, 512] }), start: 0, bias: false };
+  const problem: ProductProblem = { depth: 512, matrices: [matrix, matrix], eps: undefined, end: 'gated', plain: true, packed: 'none', best: false };
+  const base = { subgroupSize: capabilities.subgroupMinSize, subgroups: 8, split: 1, staged: true, halves: 'integers' } as const;
+  const wanted = await productOf(backend, problem, { ...base, rows: 4, together: 4, ahead: 1 });
+  expect(new Set(wanted).size).toBeGreaterThan(16);
+  for (const [together, ahead] of [
+    [2, 2],
+    [1, 3],
+  ] as const)
+    expect(await productOf(backend, problem, { ...base, rows: 4, together, ahead })).toEqual(wanted);
+}, 300_000);
 
 test('a fused decode step hands its forms on as a plain one hands values', async () => {
   const { ids: all, vocabulary } = await expectedOf('llama3');
