@@ -1,6 +1,6 @@
 /**
  * Products of f32 matrices, C = A B: what selection takes, every tile by the parts of the depth, and for a few lines every way to deal them out. By timestamps, the sum of the parts included.
- * Arguments: sizes as M,K,N (default: square, long and thin ones), --turned for B as [N, K].
+ * Arguments: sizes as M,K,N (default: square, long and thin ones), --turned for B as [N, K], --checked.
  */
 
 import type { GpuKernel } from '../src/core/kernel.js';
@@ -11,6 +11,8 @@ import { maxSkinny, type SkinnyPlan } from '../src/kernels/gemm/skinny.js';
 import { gemmTileSize } from '../src/kernels/gemm/tile.js';
 import { splitSumKernel } from '../src/kernels/matrix/split-sum.js';
 import { type Job, jobOf, storageBuffer, timeJobs, warmUp } from './gpu-timer.js';
+import { BenchArgs } from './support/args.js';
+import type { BenchResult, Figure } from './support/result.js';
 
 export const summary = 'products of f32 matrices by tile and parts of the depth';
 
@@ -35,16 +37,18 @@ interface Candidate {
   readonly splits: number;
 }
 
-export async function run(args: readonly string[]): Promise<void> {
-  const gpu = await GpuDevice.request();
-  console.log(gpu.adapterInfo.name);
-  const asked = args.filter((text) => /^\d/.test(text)).map((text) => text.split(',').map(Number));
+export async function run(args: readonly string[]): Promise<BenchResult> {
+  const known = new BenchArgs(args, { flags: ['turned', 'checked'] });
+  const gpu = await GpuDevice.request({ checked: known.flag('checked') });
+  const asked = known.rest.map((text) => text.split(',').map(Number));
+  const figures: Figure[] = [];
   for (const [m = 0, k = 0, n = 0] of asked.length > 0 ? asked : sizes) {
-    await measure(gpu, { m, n, k, transposeA: false, transposeB: args.includes('--turned'), alpha: 1 });
+    figures.push(...(await measure(gpu, { m, n, k, transposeA: false, transposeB: known.flag('turned'), alpha: 1 })));
   }
+  return { adapter: gpu.adapterInfo.name, figures };
 }
 
-async function measure(gpu: GpuDevice, shape: GemmShape): Promise<void> {
+async function measure(gpu: GpuDevice, shape: GemmShape): Promise<readonly Figure[]> {
   const { m, n, k } = shape;
   const candidates = candidatesOf(shape, gpu);
   const [a, b, y] = [storageBuffer(gpu, m * k * 4), storageBuffer(gpu, k * n * 4), storageBuffer(gpu, m * n * 4)];
@@ -60,12 +64,18 @@ async function measure(gpu: GpuDevice, shape: GemmShape): Promise<void> {
   await warmUp(gpu, jobs[0] ?? [], 60);
   const work = 2 * m * n * k;
   const rounds = Math.max(10, Math.min(200, Math.ceil(1e11 / work)));
-  console.log(`${m} x ${k} x ${n}${shape.transposeB ? ', b turned' : ''}`);
+  const title = `${m} x ${k} x ${n}${shape.transposeB ? ', b turned' : ''}`;
+  console.error(title);
+  const figures: Figure[] = [];
   for (const [i, { name }] of candidates.entries()) {
-    const { median } = await timeJobs(gpu, jobs[i] ?? [], rounds);
-    console.log(`  ${name.padEnd(40)} ${(median * 1e6).toFixed(1).padStart(8)} us ${(work / median / 1e12).toFixed(1).padStart(6)} TFLOP/s`);
+    const { median, least, most } = await timeJobs(gpu, jobs[i] ?? [], rounds);
+    const [value, low, high] = [median, most, least].map((seconds) => work / seconds / 1e12);
+    const figure = { name: `${title}: ${name}`, value: value ?? 0, least: low ?? 0, most: high ?? 0, samples: 5, unit: 'TFLOP/s', checks: gpu.checks } as const;
+    figures.push({ ...figure, details: { us: median * 1e6 } });
+    console.error(`  ${name.padEnd(40)} ${(median * 1e6).toFixed(1).padStart(8)} us ${figure.value.toFixed(1).padStart(6)} TFLOP/s`);
   }
   for (const buffer of [a, b, y, parts]) buffer.destroy();
+  return figures;
 }
 
 function candidatesOf(shape: GemmShape, gpu: GpuDevice): readonly Candidate[] {

@@ -1,7 +1,8 @@
 /**
  * Products of many rows with packed weights, y [T, N] = x [T, K] w [N, K]^T, by the kind of their kernels: f16 matrices, 8-bit activations, f32. By timestamps, with everything that a product
- * needs (making x f16 or 8-bit, decoding weights); TOP/s count a multiplication and an addition for each weight and row. Sampled results are compared with f64 sums.
- * Arguments: sizes as T,N,K (default: those of a prompt of 512 and of 2048 tokens), --types=q4_k,q6_k, --sweep for every tile of 8-bit activations.
+ * needs (making x f16 or 8-bit, decoding weights); TFLOP/s count a multiplication and an addition for each weight and row. Sampled results are compared with f64 sums.
+ * Arguments: sizes as T,N,K (default: those of a prompt of 512 and of 2048 tokens), --types=q4_k,q6_k, --checked, --sweep for every tile of 8-bit
+ * activations.
  */
 
 import { maskCapabilities } from '../src/core/capabilities.js';
@@ -18,7 +19,9 @@ import { weightLayout, weightTypes } from '../src/kernels/weights-layout.js';
 import { decodeBytes } from '../src/ops/case.js';
 import { randomFloats, randomWeight, seededRandom } from '../src/ops/cases/weight-data.js';
 import { lower } from '../src/plan/lower.js';
-import { type Job, jobOf, readBuffer, runJobs, storageBuffer, timeJobs, warmUp } from './gpu-timer.js';
+import { type Job, jobOf, readBuffer, runJobs, storageBuffer, type Timing, timeJobs, warmUp } from './gpu-timer.js';
+import { BenchArgs } from './support/args.js';
+import type { BenchResult, Figure } from './support/result.js';
 
 export const summary = 'products of many rows with packed weights: matrices, 8-bit activations, f32';
 
@@ -59,41 +62,57 @@ interface Problem {
   readonly weight: Uint8Array;
 }
 
-export async function run(args: readonly string[]): Promise<void> {
-  const gpu = await GpuDevice.request();
-  console.log(gpu.adapterInfo.name);
-  const asked = args
-    .filter((text) => /^\d/.test(text))
-    .map((text): Size => {
-      const [rows = 0, outputs = 0, depth = 0] = text.split(',').map(Number);
-      return [rows, outputs, depth];
-    });
-  const named = (args.find((text) => text.startsWith('--types=')) ?? '--types=q4_k').slice(8).split(',');
-  for (const dtype of weightTypes.filter((type) => named.includes(type))) {
-    for (const size of asked.length > 0 ? asked : defaultSizes) await measure(gpu, size, dtype, args.includes('--sweep'));
+export async function run(args: readonly string[]): Promise<BenchResult> {
+  const known = new BenchArgs(args, { flags: ['sweep', 'checked'], values: ['types'] });
+  const gpu = await GpuDevice.request({ checked: known.flag('checked') });
+  const asked = known.rest.map((text): Size => {
+    const [rows = 0, outputs = 0, depth = 0] = text.split(',').map(Number);
+    return [rows, outputs, depth];
+  });
+  const named = known.list('types');
+  const figures: Figure[] = [];
+  for (const dtype of weightTypes.filter((type) => (named.length === 0 ? type === 'q4_k' : named.includes(type)))) {
+    for (const size of asked.length > 0 ? asked : defaultSizes) figures.push(...(await measure(gpu, size, dtype, known.flag('sweep'))));
   }
+  return { adapter: gpu.adapterInfo.name, figures };
 }
 
-async function measure(gpu: GpuDevice, size: Size, dtype: WeightType, sweep: boolean): Promise<void> {
+async function measure(gpu: GpuDevice, size: Size, dtype: WeightType, sweep: boolean): Promise<readonly Figure[]> {
   const [rows, outputs, depth] = size;
   const random = seededRandom(1);
   const problem: Problem = { size, dtype, x: new Float32Array(randomFloats(rows * depth, random)), weight: randomWeight(dtype, outputs, depth, random).bytes };
-  const results: string[] = [];
   const kinds: readonly (readonly [string, boolean, GpuTargetOptions])[] = [
     ['f16 matrices', true, {}],
-    ['8-bit', false, { activations: 'int8' }],
+    ['8-bit activations', false, { activations: 'int8' }],
     ['f32', false, { activations: 'f32' }],
   ];
-  for (const [name, matrices, options] of kinds) results.push(`${name} ${await byRule(gpu, problem, matrices, options)}`);
-  console.log(`${dtype} ${size.join(' x ')}: ${results.join('; ')}`);
-  if (sweep) console.log(`  ${(await byTile(gpu, problem)).join('\n  ')}`);
+  const figures: Figure[] = [];
+  for (const [kind, matrices, options] of kinds) {
+    const { error, ...time } = await byRule(gpu, problem, matrices, options);
+    const work = (2 * rows * outputs * depth) / 1e12;
+    const name = `${dtype} ${size.join(' x ')}, ${kind}`;
+    const details = { us: time.median * 1e6, error };
+    figures.push({
+      name,
+      value: work / time.median,
+      least: work / time.most,
+      most: work / time.least,
+      samples: 5,
+      unit: 'TFLOP/s',
+      checks: gpu.checks,
+      details,
+    });
+    console.error(`${name}: ${rateOf(size, time.median)} TFLOP/s (${(time.median * 1e6).toFixed(0)} us, error ${error.toExponential(1)})`);
+  }
+  if (sweep) console.error(`  ${(await byTile(gpu, problem)).join('\n  ')}`);
+  return figures;
 }
 
 const rateOf = ([rows, outputs, depth]: Size, seconds: number): string => ((2 * rows * outputs * depth) / seconds / 1e12).toFixed(1);
 const roundsOf = ([rows, outputs, depth]: Size): number => Math.max(4, Math.min(100, Math.ceil(4e11 / (2 * rows * outputs * depth))));
 
 /** The steps that the target's own rule makes. */
-async function byRule(gpu: GpuDevice, problem: Problem, matrices: boolean, options: GpuTargetOptions): Promise<string> {
+async function byRule(gpu: GpuDevice, problem: Problem, matrices: boolean, options: GpuTargetOptions): Promise<Timing & { readonly error: number }> {
   const { size, dtype } = problem;
   const [rows, outputs, depth] = size;
   const capabilities = matrices ? gpu.capabilities : maskCapabilities(gpu.capabilities, { subgroupMatrices: false });
@@ -122,9 +141,9 @@ async function byRule(gpu: GpuDevice, problem: Problem, matrices: boolean, optio
   await runJobs(gpu, jobs);
   const error = await sampledError(gpu, bufferOf(y), problem);
   await warmUp(gpu, jobs, 30);
-  const { median } = await timeJobs(gpu, jobs, roundsOf(size));
+  const time = await timeJobs(gpu, jobs, roundsOf(size));
   for (const buffer of buffers.values()) buffer.destroy();
-  return `${rateOf(size, median)} TOP/s (${(median * 1e6).toFixed(0)} us, error ${error.toExponential(1)})`;
+  return { ...time, error };
 }
 
 function writeWeight(gpu: GpuDevice, buffer: GPUBuffer, { size: [, outputs, depth], dtype, weight }: Problem): void {
@@ -169,7 +188,7 @@ async function byTile(gpu: GpuDevice, problem: Problem): Promise<string[]> {
     const { median } = await timeJobs(gpu, own, roundsOf(size));
     const chosen = typeof choice === 'object' && choice.splits === splits && JSON.stringify(choice.tile) === JSON.stringify(tile) ? ' *' : '';
     const name = `${packedTileSize(tile).join('x')} by ${tile.threads.join('x')}, ${tile.blocks} blocks${tile.ahead ? ' ahead' : ''}${splits === 1 ? '' : `, ${splits} parts`}`;
-    lines.push(`${name.padEnd(44)} ${rateOf(size, median)} TOP/s (${(median * 1e6).toFixed(0)} us)${error > 0.05 ? ` WRONG ${error}` : ''}${chosen}`);
+    lines.push(`${name.padEnd(44)} ${rateOf(size, median)} TFLOP/s (${(median * 1e6).toFixed(0)} us)${error > 0.05 ? ` WRONG ${error}` : ''}${chosen}`);
   }
   for (const buffer of [x, packed, w, parts, y]) buffer.destroy();
   return lines;
