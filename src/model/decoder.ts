@@ -75,7 +75,9 @@ export class Decoder {
   #canContinue = false;
   /** Whether that token was drawn, and those after it are. */
   #draws = false;
-  #drawProgram: DrawProgram | undefined;
+  #drawProgram: Promise<DrawProgram> | undefined;
+  /** To be freed. */
+  #made: DrawProgram | undefined;
   /** Runs for the next tokens; they leave the device ahead of `#position`. */
   readonly #ahead: RunAhead;
   #sessionRead: readonly Region[] | undefined;
@@ -150,11 +152,12 @@ export class Decoder {
     return this.#runs.map(({ rows, program }) => ({ rows, kernels: program.kernels }));
   }
 
-  /** Compiles the decode step and the prefill runs that a prompt of `tokens` tokens needs. */
+  /** Compiles the decode step, with the draw after it, and the prefill runs that a prompt of `tokens` tokens needs. */
   async warm(tokens = 1): Promise<void> {
     const after = Math.min(this.#position + tokens, this.options.contextLength - 1);
-    const needed = new Set([this.#runFor(1, after), ...this.#chunks(tokens).map((rows) => this.#runFor(rows))]);
-    await Promise.all([...needed].map((run) => this.#executable(run)));
+    const step = this.#runFor(1, after);
+    const needed = new Set([step, ...this.#chunks(tokens).map((rows) => this.#runFor(rows))]);
+    await Promise.all([...[...needed].map((run) => this.#executable(run)), this.#drawing(step)]);
   }
 
   /** Forgets the cache's tokens from `position` on. */
@@ -299,7 +302,7 @@ export class Decoder {
     if (this.#disposed) return;
     this.#disposed = true;
     for (const bank of [...this.#banks, ...this.#ownBanks]) bank.free();
-    this.#drawProgram?.dispose();
+    this.#made?.dispose();
     this.tensors.dispose();
   }
 
@@ -323,7 +326,7 @@ export class Decoder {
         start += rows;
         const draws = start === ids.length && draw !== undefined;
         const executable = await (draws ? this.#drawing(run) : this.#executable(run));
-        const writes = draws ? [...this.#writes(chunk), ...(this.#drawProgram?.writes(draw) ?? [])] : this.#writes(chunk);
+        const writes = draws ? [...this.#writes(chunk), ...((await this.#drawProgram)?.writes(draw) ?? [])] : this.#writes(chunk);
         const pending = executable.run(writes, start === ids.length ? [read(run)] : []);
         this.#position += rows;
         results = await pending;
@@ -370,13 +373,21 @@ export class Decoder {
 
   async #prepareDrawing(run: Run): Promise<Executable> {
     const executable = await this.#executable(run);
-    this.#drawProgram ??= await DrawProgram.create(this.backend, this.tensors, this.config.vocabulary);
-    if (this.#disposed) {
-      this.#drawProgram.dispose();
-      this.tensors.dispose();
-      throw new DisposedError('the decoder');
+    this.#drawProgram ??= this.#makeDrawProgram();
+    const program = await this.#drawProgram;
+    return executable.followedBy(await program.prepare(run.outputRegion(decoderNames.logits)));
+  }
+
+  async #makeDrawProgram(): Promise<DrawProgram> {
+    try {
+      this.#made = await DrawProgram.create(this.backend, this.tensors, this.config.vocabulary);
+    } finally {
+      // What was allocated after `dispose` is nobody's.
+      if (this.#disposed) this.tensors.dispose();
     }
-    return executable.followedBy(await this.#drawProgram.prepare(run.outputRegion(decoderNames.logits)));
+    if (!this.#disposed) return this.#made;
+    this.#made.dispose();
+    throw new DisposedError('the decoder');
   }
 
   async #prepare(run: Run): Promise<Executable> {

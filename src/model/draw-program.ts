@@ -1,6 +1,8 @@
 /** Drawing from the logits that a decoder's run leaves on the device: a program of one operation, planned once and bound to the logits of each run. */
 
+import type { TensorType } from '../core/tensor.js';
 import { GraphBuilder } from '../graph/builder.js';
+import type { Graph } from '../graph/graph.js';
 import { isPenalised, promptBit, type SamplingParameters, samplingHeader, samplingWord, samplingWords } from '../ops/sampling-state.js';
 import { allocateBanks } from '../runtime/arena.js';
 import type { Backend, Executable, Program, Region, RegionWrite, Storage } from '../runtime/backend.js';
@@ -12,6 +14,16 @@ export interface Draw {
   readonly parameters: SamplingParameters;
   /** Tokens that the repetition penalty counts as seen from the start. */
   readonly prompt: readonly number[];
+}
+
+const samplingType = (vocabulary: number): TensorType => ({ dtype: 'u32', shape: [samplingWords(vocabulary)] });
+
+/** The draw over a session of `words` words; the logits are a state that a run has written. */
+export function drawGraph(words: number, vocabulary: number): Graph {
+  const g = new GraphBuilder();
+  const states = [g.state(decoderNames.session, { dtype: 'u32', shape: [words] }), g.state(decoderNames.sampling, samplingType(vocabulary))];
+  g.output('token', g.add('redraw', {}, [...states, g.state(decoderNames.logits, { dtype: 'f32', shape: [1, vocabulary] })], 'redraw'));
+  return g.build();
 }
 
 export class DrawProgram {
@@ -29,12 +41,8 @@ export class DrawProgram {
 
   /** Allocates the sampling state among the decoder's tensors, and the operation's scratch. */
   static async create(backend: Backend, tensors: TensorStore, vocabulary: number): Promise<DrawProgram> {
-    const session = tensors.get(decoderNames.session)?.type ?? { dtype: 'u32', shape: [0] };
-    const sampling = await tensors.allocate(decoderNames.sampling, { dtype: 'u32', shape: [samplingWords(vocabulary)] }, 'state');
-    const g = new GraphBuilder();
-    const states = [g.state(decoderNames.session, session), g.state(decoderNames.sampling, sampling.type)];
-    g.output('token', g.add('redraw', {}, [...states, g.state(decoderNames.logits, { dtype: 'f32', shape: [1, vocabulary] })], 'redraw'));
-    const program = backend.program(g.build());
+    await tensors.allocate(decoderNames.sampling, samplingType(vocabulary), 'state');
+    const program = backend.program(drawGraph(tensors.get(decoderNames.session)?.type.shape[0] ?? 0, vocabulary));
     return new DrawProgram(tensors, program, await allocateBanks(backend, [program.plan]), vocabulary);
   }
 

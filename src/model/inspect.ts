@@ -4,10 +4,12 @@ import type { GpuCapabilities } from '../core/capabilities.js';
 import type { DType } from '../core/dtype.js';
 import { CentellaError } from '../core/errors.js';
 import { byteLengthOfType, elementCount, type TensorType } from '../core/tensor.js';
+import { stateWords } from '../ops/state.js';
 import { estimateMemory } from '../runtime/estimate.js';
 import { type DecoderOptions, decoderRuns } from './decoder.js';
 import { decoderNames } from './decoder-graph.js';
 import { describeModel, type ModelDescription, type ModelFile } from './describe.js';
+import { drawGraph } from './draw-program.js';
 import { type Hyperparameters, readHyperparameters } from './hyperparameters.js';
 
 export interface TypeUse {
@@ -22,7 +24,7 @@ export interface MemoryNeeded {
   readonly weights: number;
   readonly kv: number;
   readonly arena: number;
-  /** The RoPE table and the session. */
+  /** The RoPE table, the session and the sampling state. */
   readonly other: number;
   readonly total: number;
 }
@@ -61,6 +63,8 @@ export function memoryNeeded({ config, weights }: ModelDescription, options: Dec
   const sum = (sizes: ReadonlyMap<string, number>): number => [...sizes.values()].reduce((total, bytes) => total + bytes, 0);
   const table = params.get(decoderNames.ropeTable) ?? 0;
   const session = states.get(decoderNames.session) ?? 0;
-  const needed = { weights: sum(params) - table, kv: sum(states) - session, arena, other: table + session };
+  const draw = estimateMemory([drawGraph(stateWords(1), config.vocabulary)], device);
+  const sampling = draw.states.get(decoderNames.sampling) ?? 0;
+  const needed = { weights: sum(params) - table, kv: sum(states) - session, arena: arena + draw.arena, other: table + session + sampling };
   return { ...needed, total: needed.weights + needed.kv + needed.arena + needed.other };
 }
