@@ -115,7 +115,8 @@ function plot(title, figures) {
     y += gap;
   }
   const style = `text{font:12px sans-serif;fill:#57606a}.title{font-weight:bold}.value{font-size:11px}.own{fill:#2f6fab}.checked{fill:#8fb8dc}.peer{fill:#b4b9c0}.p1{fill:#c9b88a}.p2{fill:#a9bfa4}line{stroke:#57606a}`;
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${left + width + 330} ${y}" role="img">
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${left + width + 330} ${y}" role="img" aria-label="${escaped(title)}">
+<title>${escaped(title)}</title>
 <style>${style}</style>
 <text class="title" x="8" y="18">${escaped(title)}</text>
 ${parts.join('\n')}
