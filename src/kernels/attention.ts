@@ -3,6 +3,7 @@
 import type { GpuCapabilities } from '../core/capabilities.js';
 import { UnsupportedError } from '../core/errors.js';
 import type { GpuKernel } from '../core/kernel.js';
+import type { StepArg } from '../core/step.js';
 import { need } from '../ops/definition.js';
 import type { LoweringNode, LoweringRule } from '../ops/target.js';
 import { attentionDecodeKernel, attentionMergeKernel, type DecodeShape, decodeBytes, decodeSplits } from './attention-decode.js';
@@ -81,7 +82,8 @@ export function selectPrefill(problem: AttentionProblem, capabilities: GpuCapabi
   throw new UnsupportedError(`attention with heads of ${problem.width} elements needs more than the device's ${bytes} bytes of workgroup memory`);
 }
 
-function problemOf(node: LoweringNode<'attention'>): AttentionProblem {
+/** What a node asks of a kernel. */
+export function attentionProblem(node: LoweringNode<'attention'>): AttentionProblem {
   const [q, keys, values] = [need(node.inputs[0]), need(node.inputs[1]), need(node.inputs[2])];
   const [rows = 0, heads = 0, width = 0] = q.type.shape;
   const [kvHeads = 0, capacity = 0] = keys.type.shape;
@@ -98,15 +100,19 @@ function problemOf(node: LoweringNode<'attention'>): AttentionProblem {
   };
 }
 
+/** What a kernel reads, in the order of its bindings: a cache in planes is bound twice, for its bytes and for its scales. */
+export function attentionArgs({ inputs }: LoweringNode<'attention'>): readonly StepArg[] {
+  return inputs.flatMap((input) => (input.type.dtype === 'q8_planes' ? [arg(input, 'read'), arg(input, 'read')] : [arg(input, 'read')]));
+}
+
 /** `leastMatrixRows`: rows (of tokens, times query heads of a KV head) from which f16 matrices are used, where the device has them. */
 export function attentionRule(
   capabilities: GpuCapabilities,
   { leastMatrixRows }: { readonly leastMatrixRows?: number } = {},
 ): LoweringRule<'attention', GpuKernel> {
   return (node, context) => {
-    const problem = problemOf(node);
-    // A cache in planes is bound twice: its bytes, and its scales.
-    const inputs = node.inputs.flatMap((input) => (input.type.dtype === 'q8_planes' ? [arg(input, 'read'), arg(input, 'read')] : [arg(input, 'read')]));
+    const problem = attentionProblem(node);
+    const inputs = attentionArgs(node);
     const shared = inputs.slice(0, attentionReads({ ...problem, sinks: false }));
     if (problem.rows > 1) {
       const matrix = selectMatrixAttention(problem, capabilities, leastMatrixRows);
