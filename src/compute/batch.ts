@@ -1,13 +1,15 @@
 import { ArgumentError, DisposedError, UnsupportedError } from '../core/errors.js';
-import { elementCount } from '../core/tensor.js';
-import type { TensorView } from '../core/views/tensor-view.js';
+import { elementCount, type Shape, sameShape } from '../core/tensor.js';
+import { TensorView } from '../core/views/tensor-view.js';
 import type { PipelineCache } from '../gpu/pipeline-cache.js';
+import { broadcastShapes } from '../ops/elementwise.js';
 import type { BinaryFunction, LeafOp, OpName, OpParams, ReduceFunction, UnaryFunction } from '../ops/params.js';
 import type { Backend, Storage } from '../runtime/backend.js';
 import { CompiledGraph } from '../runtime/compiled-graph.js';
 import { TensorStore } from '../runtime/tensors.js';
 import { WebGpuBackend } from '../runtime/webgpu-backend.js';
 import { type BatchInput, type BatchValue, batchGraph, leafName } from './batch-program.js';
+import { type BatchViewReport, readingOf } from './batch-views.js';
 import { backendOf, type ComputeTarget } from './open.js';
 
 /** A buffer of one batch. Only the batch that gave it takes it. */
@@ -32,6 +34,9 @@ export class BufferId {
     return this.#batch === batch;
   }
 }
+
+/** What operations take: a buffer, or a view of one. */
+export type BatchTensor = BufferId | TensorView<BufferId>;
 
 /** How a flat buffer is seen as rows of equal length; default one row. */
 export interface RowOptions {
@@ -74,6 +79,8 @@ export class GpuCommandBatch {
   readonly #changed = new Set<number>();
   readonly #imports = new Map<number, Storage>();
   readonly #kept = new Set<number>();
+  readonly #copies = new Map<TensorView<BufferId>, BufferId>();
+  readonly #views: BatchViewReport[] = [];
   #compiled: Compiled | undefined;
   #generation = 0;
   #executed = false;
@@ -106,13 +113,18 @@ export class GpuCommandBatch {
     return this.#values.length;
   }
 
-  /** The elements of a view of a buffer, in the view's order, as a buffer of their own. */
+  /** Every view that an operation was given: whether it is read where it lies, or copied first, and why. */
+  get views(): readonly BatchViewReport[] {
+    return this.#views;
+  }
+
+  /** The elements of a view of a buffer, in the view's order, as a buffer of their own: one kernel by the view's strides, or by a list of its elements where it lies in tiles. */
   materialize(view: TensorView<BufferId>): BufferId {
     const source = this.#flat(view.data);
+    this.#checkView(view);
+    const reading = readingOf(view, view.data.size);
+    if (reading.kind !== 'listed') return this.#op('strided', { shape: view.shape, strides: view.strides, offset: view.offset }, [source], [view.numel]);
     const indices = Array.from(view.linearIndices());
-    const beyond = indices.find((index) => index < 0 || index >= view.data.size);
-    if (beyond !== undefined) throw new ArgumentError('view', `the view reaches element ${beyond} of a buffer of ${view.data.size}`);
-    if (indices.length === 0) throw new ArgumentError('view', 'the view has no elements: a buffer has at least one');
     const list = this.#push({ kind: 'indices', values: indices, shape: [indices.length] });
     return this.#op('gather', { axis: 0 }, [source, this.#flat(list)], [indices.length]);
   }
@@ -151,132 +163,140 @@ export class GpuCommandBatch {
   }
 
   /** y = fn(x), with the function's scalars. */
-  unary(fn: UnaryFunction, x: BufferId, scalars: { a?: number; b?: number } = {}): BufferId {
-    return this.#op('unary', { fn, ...scalars }, [this.#flat(x)], [x.size]);
+  unary(fn: UnaryFunction, x: BatchTensor, scalars: { a?: number; b?: number } = {}): BufferId {
+    const id = this.#buffer(fn, x);
+    return this.#op('unary', { fn, ...scalars }, [this.#flat(id)], [id.size]);
   }
 
-  relu(x: BufferId): BufferId {
+  relu(x: BatchTensor): BufferId {
     return this.unary('relu', x);
   }
 
   /** x where x > 0, else slope x. */
-  leakyRelu(x: BufferId, slope: number): BufferId {
+  leakyRelu(x: BatchTensor, slope: number): BufferId {
     return this.unary('leakyRelu', x, { a: slope });
   }
 
-  elu(x: BufferId, alpha: number): BufferId {
+  elu(x: BatchTensor, alpha: number): BufferId {
     return this.unary('elu', x, { a: alpha });
   }
 
-  clip(x: BufferId, min: number, max: number): BufferId {
+  clip(x: BatchTensor, min: number, max: number): BufferId {
     if (!(min <= max)) throw new ArgumentError('min', `clip needs min <= max, got ${min} and ${max}`);
     return this.unary('clip', x, { a: min, b: max });
   }
 
-  sigmoid(x: BufferId): BufferId {
+  sigmoid(x: BatchTensor): BufferId {
     return this.unary('sigmoid', x);
   }
 
-  tanh(x: BufferId): BufferId {
+  tanh(x: BatchTensor): BufferId {
     return this.unary('tanh', x);
   }
 
   /** x sigmoid(x), also called SiLU. */
-  swish(x: BufferId): BufferId {
+  swish(x: BatchTensor): BufferId {
     return this.unary('silu', x);
   }
 
   /** The tanh approximation, or the exact form with erf. */
-  gelu(x: BufferId, options: { exact?: boolean } = {}): BufferId {
+  gelu(x: BatchTensor, options: { exact?: boolean } = {}): BufferId {
     return this.unary(options.exact === true ? 'geluErf' : 'gelu', x);
   }
 
-  scale(x: BufferId, factor: number): BufferId {
+  scale(x: BatchTensor, factor: number): BufferId {
     return this.unary('scale', x, { a: factor });
   }
 
-  /** y = fn(a, b), element by element; equal sizes, or one of them 1. */
-  binary(fn: BinaryFunction, a: BufferId, b: BufferId): BufferId {
-    this.#index(a);
-    this.#index(b);
-    if (a.size !== b.size && a.size !== 1 && b.size !== 1)
-      throw new ArgumentError('b', `${fn} needs buffers of one size, got ${a.size} and ${b.size} elements`);
-    return this.#op('binary', { fn }, [this.#flat(a), this.#flat(b)], [Math.max(a.size, b.size)]);
+  /** y = fn(a, b), element by element; equal sizes, or one of them 1. Views are of one shape, or of the other's size where that is a buffer; those that repeat a buffer are read in place. */
+  binary(fn: BinaryFunction, a: BatchTensor, b: BatchTensor): BufferId {
+    const [p, q] = [a, b].map((x) => (x instanceof TensorView ? this.#checkView(x).numel : this.#checked(x).size));
+    if (p === undefined || q === undefined || (p !== q && p !== 1 && q !== 1))
+      throw new ArgumentError('b', `${fn} needs buffers of one size, got ${p} and ${q} elements`);
+    const size = Math.max(p, q);
+    const shape = [a, b].flatMap((x) => (x instanceof TensorView && x.numel === size ? [x.shape] : []))[0] ?? [size];
+    for (const x of [a, b])
+      if (x instanceof TensorView && x.numel === size && !sameShape(x.shape, shape))
+        throw new ArgumentError('b', `${fn} needs views of one shape, got [${shape.join(', ')}] and [${x.shape.join(', ')}]`);
+    const inputs = this.#broadcast(fn, [a, b], shape);
+    return this.#op('binary', { fn }, inputs, [size]);
   }
 
-  add(a: BufferId, b: BufferId): BufferId {
+  add(a: BatchTensor, b: BatchTensor): BufferId {
     return this.binary('add', a, b);
   }
 
-  sub(a: BufferId, b: BufferId): BufferId {
+  sub(a: BatchTensor, b: BatchTensor): BufferId {
     return this.binary('sub', a, b);
   }
 
-  mul(a: BufferId, b: BufferId): BufferId {
+  mul(a: BatchTensor, b: BatchTensor): BufferId {
     return this.binary('mul', a, b);
   }
 
-  div(a: BufferId, b: BufferId): BufferId {
+  div(a: BatchTensor, b: BatchTensor): BufferId {
     return this.binary('div', a, b);
   }
 
   /** The sum of a[i] b[i]: a buffer of one element. */
-  dot(a: BufferId, b: BufferId): BufferId {
-    this.#index(b);
-    if (a.size !== b.size) throw new ArgumentError('b', `dot needs buffers of one size, got ${a.size} and ${b.size} elements`);
-    return this.#op('dot', {}, [this.#flat(a), this.#flat(b)], [1]);
+  dot(a: BatchTensor, b: BatchTensor): BufferId {
+    const [x, y] = [this.#buffer('dot', a), this.#buffer('dot', b)];
+    if (x.size !== y.size) throw new ArgumentError('b', `dot needs buffers of one size, got ${x.size} and ${y.size} elements`);
+    return this.#op('dot', {}, [this.#flat(x), this.#flat(y)], [1]);
   }
 
-  /** c [m, n] = alpha a [m, k] b [k, n], row-major. */
-  matmul(a: BufferId, b: BufferId, m: number, k: number, n: number, options: MatmulOptions = {}): BufferId {
+  /** c [m, n] = alpha a [m, k] b [k, n], row-major. A view of a whole buffer that turns rows into columns is read in place. */
+  matmul(a: BatchTensor, b: BatchTensor, m: number, k: number, n: number, options: MatmulOptions = {}): BufferId {
     const { transposeA = false, transposeB = false, alpha = 1, rounded = false } = options;
     for (const [name, size] of Object.entries({ m, k, n })) {
       if (!(Number.isSafeInteger(size) && size > 0)) throw new ArgumentError(name, `${name} must be a whole number from 1, got ${size}`);
     }
-    if (a.size !== m * k) throw new ArgumentError('a', `a [${m}, ${k}] has ${m * k} elements, got ${a.size}`);
-    if (b.size !== k * n) throw new ArgumentError('b', `b [${k}, ${n}] has ${k * n} elements, got ${b.size}`);
-    const inputs = [this.#shaped(a, transposeA ? [k, m] : [m, k]), this.#shaped(b, transposeB ? [n, k] : [k, n])];
-    return this.#op('matmul', { transposeA, transposeB, alpha, ...(rounded ? { rounded: true as const } : {}) }, inputs, [m * n]);
+    const [x, y] = [this.#matrix('a', a, transposeA ? [k, m] : [m, k]), this.#matrix('b', b, transposeB ? [n, k] : [k, n])];
+    const turns = { transposeA: transposeA !== x.turned, transposeB: transposeB !== y.turned };
+    return this.#op('matmul', { ...turns, alpha, ...(rounded ? { rounded: true as const } : {}) }, [x.input, y.input], [m * n]);
   }
 
   /** Elements [start, start + length). */
-  slice(x: BufferId, start: number, length: number): BufferId {
-    if (!(Number.isSafeInteger(start) && start >= 0 && Number.isSafeInteger(length) && length > 0 && start + length <= x.size))
-      throw new ArgumentError('start', `elements ${start} to ${start + length} are not inside a buffer of ${x.size}`);
-    return this.#op('slice', { axis: 0, start, length, step: 1 }, [this.#flat(x)], [length]);
+  slice(x: BatchTensor, start: number, length: number): BufferId {
+    const id = this.#buffer('slice', x);
+    if (!(Number.isSafeInteger(start) && start >= 0 && Number.isSafeInteger(length) && length > 0 && start + length <= id.size))
+      throw new ArgumentError('start', `elements ${start} to ${start + length} are not inside a buffer of ${id.size}`);
+    return this.#op('slice', { axis: 0, start, length, step: 1 }, [this.#flat(id)], [length]);
   }
 
   /** Sum, mean, largest, smallest or product of each row: [rows]. */
-  reduce(fn: ReduceFunction, x: BufferId, options: RowOptions = {}): BufferId {
-    const shape = this.#rows(x, options);
-    return this.#op('reduce', { fn, axes: [1], keepDims: false }, [this.#shaped(x, shape)], [shape[0]]);
+  reduce(fn: ReduceFunction, x: BatchTensor, options: RowOptions = {}): BufferId {
+    const id = this.#buffer(fn, x);
+    const shape = this.#rows(id, options);
+    return this.#op('reduce', { fn, axes: [1], keepDims: false }, [this.#shaped(id, shape)], [shape[0]]);
   }
 
-  sum(x: BufferId, options: RowOptions = {}): BufferId {
+  sum(x: BatchTensor, options: RowOptions = {}): BufferId {
     return this.reduce('sum', x, options);
   }
 
   /** exp(x - max) / sum of each row. */
-  softmax(x: BufferId, options: RowOptions = {}): BufferId {
-    return this.#op('softmax', { axis: 1 }, [this.#shaped(x, this.#rows(x, options))], [x.size]);
+  softmax(x: BatchTensor, options: RowOptions = {}): BufferId {
+    const id = this.#buffer('softmax', x);
+    return this.#op('softmax', { axis: 1 }, [this.#shaped(id, this.#rows(id, options))], [id.size]);
   }
 
-  logSoftmax(x: BufferId, options: RowOptions = {}): BufferId {
-    return this.#op('logSoftmax', { axis: 1 }, [this.#shaped(x, this.#rows(x, options))], [x.size]);
+  logSoftmax(x: BatchTensor, options: RowOptions = {}): BufferId {
+    const id = this.#buffer('logSoftmax', x);
+    return this.#op('logSoftmax', { axis: 1 }, [this.#shaped(id, this.#rows(id, options))], [id.size]);
   }
 
   /** x / sqrt(mean(x^2) + eps) gain, by rows as long as the gain. */
-  rmsNorm(x: BufferId, gain: BufferId, eps: number): BufferId {
-    this.#index(gain);
-    return this.#op('rmsNorm', { eps }, [this.#shaped(x, this.#rowsOf(x, gain)), this.#flat(gain)], [x.size]);
+  rmsNorm(x: BatchTensor, gain: BatchTensor, eps: number): BufferId {
+    const [id, g] = [this.#buffer('rmsNorm', x), this.#buffer('rmsNorm', gain)];
+    return this.#op('rmsNorm', { eps }, [this.#shaped(id, this.#rowsOf(id, g)), this.#flat(g)], [id.size]);
   }
 
   /** (x - mean) / sqrt(variance + eps) gain + bias, by rows as long as the gain. */
-  layerNorm(x: BufferId, gain: BufferId, bias: BufferId, eps: number): BufferId {
-    this.#index(gain);
-    this.#index(bias);
-    if (bias.size !== gain.size) throw new ArgumentError('bias', `the bias must be as long as the gain, ${gain.size}, got ${bias.size}`);
-    return this.#op('layerNorm', { eps }, [this.#shaped(x, this.#rowsOf(x, gain)), this.#flat(gain), this.#flat(bias)], [x.size]);
+  layerNorm(x: BatchTensor, gain: BatchTensor, bias: BatchTensor, eps: number): BufferId {
+    const [id, g, c] = [this.#buffer('layerNorm', x), this.#buffer('layerNorm', gain), this.#buffer('layerNorm', bias)];
+    if (c.size !== g.size) throw new ArgumentError('bias', `the bias must be as long as the gain, ${g.size}, got ${c.size}`);
+    return this.#op('layerNorm', { eps }, [this.#shaped(id, this.#rowsOf(id, g)), this.#flat(g), this.#flat(c)], [id.size]);
   }
 
   /** Keeps a value for `read` although other operations read it. Before `execute`. */
@@ -335,7 +355,8 @@ export class GpuCommandBatch {
     this.#release();
     this.#values.length = 0;
     this.#generation++;
-    for (const map of [this.#uploads, this.#changed, this.#imports, this.#kept]) map.clear();
+    for (const map of [this.#uploads, this.#changed, this.#imports, this.#kept, this.#copies]) map.clear();
+    this.#views.length = 0;
     this.#executed = false;
   }
 
@@ -385,6 +406,70 @@ export class GpuCommandBatch {
     this.#check();
     this.#values.push(value);
     return new BufferId(this, this.#values.length - 1, elementCount(value.shape), this.#generation);
+  }
+
+  /** A buffer with the elements of x: x itself, the buffer that a view is the whole of, or a copy, one for each view. */
+  #buffer(operation: string, x: BatchTensor): BufferId {
+    if (!(x instanceof TensorView)) return this.#checked(x);
+    const { kind } = readingOf(this.#checkView(x), x.data.size);
+    if (kind === 'whole') {
+      this.#report(operation, x, 'it is the whole buffer in its order');
+      return x.data;
+    }
+    this.#report(operation, x, undefined);
+    const copy = this.#copies.get(x) ?? this.materialize(x);
+    this.#copies.set(x, copy);
+    return copy;
+  }
+
+  /** Operands of an elementwise operation on `shape`. */
+  #broadcast(operation: string, operands: readonly BatchTensor[], shape: Shape): readonly BatchInput[] {
+    const size = elementCount(shape);
+    const shapes = operands.map((x): Shape | undefined => {
+      const reading = x instanceof TensorView && x.numel === size ? readingOf(x, x.data.size) : undefined;
+      return reading?.kind === 'repeated' ? reading.shape : undefined;
+    });
+    // All of them repeated along one axis would lose it: the first is copied then.
+    const whole = shapes.map((repeated) => repeated ?? shape).reduce((p, q) => broadcastShapes(operation, p, q));
+    return operands.map((x, i): BatchInput => {
+      const repeated = sameShape(whole, shape) || i > 0 ? shapes[i] : undefined;
+      if (repeated === undefined || !(x instanceof TensorView)) {
+        const id = this.#buffer(operation, x);
+        return this.#shaped(id, id.size === size ? shape : [1]);
+      }
+      this.#report(operation, x, 'the operation broadcasts');
+      return this.#shaped(x.data, repeated);
+    });
+  }
+
+  /** A matrix as it is stored, `shape`; `turned` where the buffer holds its transpose. */
+  #matrix(name: string, x: BatchTensor, shape: readonly [number, number]): { readonly input: BatchInput; readonly turned: boolean } {
+    const [rows, columns] = shape;
+    const size = x instanceof TensorView ? this.#checkView(x).numel : this.#checked(x).size;
+    if (size !== rows * columns) throw new ArgumentError(name, `${name} [${rows}, ${columns}] has ${rows * columns} elements, got ${size}`);
+    const turned = x instanceof TensorView && sameShape(x.shape, shape) && readingOf(x, x.data.size).kind === 'turned';
+    if (!turned) return { input: this.#shaped(this.#buffer('matmul', x), shape), turned: false };
+    this.#report('matmul', x, 'the product reads the buffer by columns');
+    return { input: this.#shaped(x.data, [columns, rows]), turned: true };
+  }
+
+  /** `inPlace` says why a view is read where it lies; undefined: it is copied. */
+  #report(operation: string, { shape, data }: TensorView<BufferId>, inPlace: string | undefined): void {
+    const reason = inPlace ?? 'the operation reads its elements one after the other';
+    this.#views.push({ operation, shape, buffer: data.index, reading: inPlace === undefined ? 'copied' : 'in place', reason });
+  }
+
+  #checkView(view: TensorView<BufferId>): TensorView<BufferId> {
+    this.#index(view.data);
+    const { extent } = view;
+    if (extent === undefined) throw new ArgumentError('view', 'the view has no elements: a buffer has at least one');
+    if (extent.max >= view.data.size) throw new ArgumentError('view', `the view reaches element ${extent.max} of a buffer of ${view.data.size}`);
+    return view;
+  }
+
+  #checked(id: BufferId): BufferId {
+    this.#index(id);
+    return id;
   }
 
   #flat(id: BufferId): BatchInput {

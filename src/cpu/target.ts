@@ -12,7 +12,7 @@ import { decodeRules } from './rules/decode.js';
 import { binary, swiglu, unary } from './rules/elementwise.js';
 import { gatherRows, linear } from './rules/linear.js';
 import { matmul } from './rules/matmul.js';
-import { concat, conv2d, cumsum, expand, gather, permute, slice, tileReduce, topK } from './rules/movement.js';
+import { concat, conv2d, cumsum, expand, gather, permute, slice, stridedView, tileReduce, topK } from './rules/movement.js';
 import { argmax, rmsNorm } from './rules/normalization.js';
 import { dot, layerNorm, logSoftmax, reduce, softmax } from './rules/reduce.js';
 import { redraw } from './rules/sampling.js';
@@ -87,6 +87,7 @@ export function cpuTarget(): Target<CpuKernel> {
       permute,
       expand,
       slice,
+      strided: stridedView,
       topK,
       cumsum,
       conv2d,

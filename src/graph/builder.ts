@@ -173,6 +173,11 @@ export class GraphBuilder {
     return this.add('slice', { axis: this.#axis(x, axis), start, length, step }, [x], name);
   }
 
+  /** x's elements, counted as one row, at offset + sum of index times stride: any view of a tensor as a tensor of its own. */
+  strided(x: NodeId, shape: Shape, strides: readonly number[], offset = 0, name = 'strided'): NodeId {
+    return this.add('strided', { shape, strides, offset }, [x], name);
+  }
+
   /** The k largest along the last axis, largest first, or their indices (u32). */
   topK(x: NodeId, k: number, output: OpParams['topK']['output'] = 'values', name = 'topK'): NodeId {
     return this.add('topK', { k, output }, [x], name);

@@ -1,4 +1,4 @@
-/** Operations that move elements of 4 bytes: concat, gather, permute, expand, slice. */
+/** Operations that move elements of 4 bytes: concat, gather, permute, expand, slice, strided. */
 
 import type { GpuKernel } from '../core/kernel.js';
 import type { Step } from '../core/step.js';
@@ -29,6 +29,15 @@ export const sliceRule: LoweringRule<'slice', GpuKernel> = (node) => {
   const strides = rowMajorStrides(shape);
   const axes = shape.map((size, i) => ({ size: i === axis ? length : size, stride: (strides[i] ?? 1) * (i === axis ? step : 1) }));
   return copy(node, axes, start * (strides[axis] ?? 1));
+};
+
+export const stridedRule: LoweringRule<'strided', GpuKernel> = (node) => {
+  const { shape, strides, offset } = node.params;
+  return copy(
+    node,
+    shape.map((size, axis) => ({ size, stride: strides[axis] ?? 0 })),
+    offset,
+  );
 };
 
 /** One part of a concatenation: blocks of `block` elements to every `total` from `start` on. */

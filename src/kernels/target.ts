@@ -18,7 +18,7 @@ import { matmulRule } from './gemm/rule.js';
 import { layerNormRule } from './layer-norm.js';
 import { linearRule, linearTakesHalves } from './linear.js';
 import { halfForm } from './matrix/form.js';
-import { concatRule, expandRule, gatherAxisRule, permuteRule, sliceRule } from './movement.js';
+import { concatRule, expandRule, gatherAxisRule, permuteRule, sliceRule, stridedRule } from './movement.js';
 import { rmsNormRule } from './norm.js';
 import { dotRule, reduceRule } from './reduce.js';
 import { regionRule } from './region.js';
@@ -91,6 +91,7 @@ export function gpuTarget(capabilities: GpuCapabilities, options: GpuTargetOptio
       permute: permuteRule,
       expand: expandRule,
       slice: sliceRule,
+      strided: stridedRule,
       topK: topKRule,
       cumsum: cumsumRule,
       conv2d: convRule(capabilities),

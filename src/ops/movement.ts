@@ -141,6 +141,26 @@ const slice: OpDefinition<'slice'> = {
   },
 };
 
+/** A window of any strides onto x, as a tensor of its own; any 4-byte type. */
+const strided: OpDefinition<'strided'> = {
+  arity: 1,
+  type([x], { shape, strides, offset }) {
+    const input = need(x);
+    expectWord('strided', 'x', input);
+    const whole = [...shape, ...strides, offset].every(Number.isSafeInteger) && shape.every((size) => size >= 1) && strides.length === shape.length;
+    if (!whole)
+      throw new ShapeError(`strided: a shape with one stride an axis is wanted, got [${shape.join(', ')}] and [${strides.join(', ')}] from ${offset}`);
+    const reach = (pick: (a: number, b: number) => number): number => shape.reduce((sum, size, i) => sum + pick(0, (size - 1) * (strides[i] ?? 0)), offset);
+    const [first, last] = [reach(Math.min), reach(Math.max)];
+    if (first < 0 || last >= elementCount(input.shape)) throw new ShapeError(`strided: elements ${first} to ${last} are not all inside ${formatType(input)}`);
+    return { dtype: input.dtype, shape };
+  },
+  reference([x], { shape, strides, offset }) {
+    const { data } = need(x);
+    return Float64Array.from({ length: elementCount(shape) }, (_, i) => data[offset + stridedOffset(i, shape, strides)] ?? Number.NaN);
+  },
+};
+
 /** y[i] = x[0] + ... + x[i] along `axis`; with `exclusive` without x[i] itself. f32. */
 const cumsum: OpDefinition<'cumsum'> = {
   arity: 1,
@@ -169,4 +189,4 @@ const cumsum: OpDefinition<'cumsum'> = {
   },
 };
 
-export const movementOps = { concat, gather, permute, expand, slice, cumsum };
+export const movementOps = { concat, gather, permute, expand, slice, strided, cumsum };

@@ -103,6 +103,8 @@ export interface OpParams {
   expand: { readonly shape: readonly number[] };
   /** Elements start, start + step, ... of one axis, `length` of them; the step may be negative. */
   slice: { readonly axis: number; readonly start: number; readonly length: number; readonly step: number };
+  /** The element at [i0, i1, ...] is x's at offset + i0 strides[0] + i1 strides[1] + ..., x counted as one row; strides may be 0 or negative. */
+  strided: { readonly shape: readonly number[]; readonly strides: readonly number[]; readonly offset: number };
   topK: { readonly k: number; readonly output: 'values' | 'indices' };
   cumsum: { readonly axis: number; readonly exclusive: boolean };
   conv2d: { readonly stride: number; readonly padding: ConvPadding };

@@ -198,6 +198,75 @@ export function batchSuite(name: string, open: () => Promise<Backend>): void {
       expect(() => b.materialize(TensorView.over(x, [3, 3]))).toThrow(ArgumentError);
     });
 
+    test('takes views of buffers: repeated and turned ones in place, others by a copy, and says which', async () => {
+      const b = fresh();
+      const x = b.upload(floats(1, 2, 3, 4, 5, 6));
+      const row = b.upload(floats(10, 20, 30));
+      const column = b.upload(floats(100, 200));
+      const matrix = TensorView.over(x, [2, 3]);
+      const rows = TensorView.over(row, [1, 3]).broadcastTo([2, 3]);
+      const columns = TensorView.over(column, [2, 1]).broadcastTo([2, 3]);
+      const results = [
+        b.add(matrix, rows),
+        b.mul(x, columns),
+        b.add(rows, columns),
+        b.add(rows, rows),
+        b.sub(matrix.transpose(0, 1), b.upload(floats(0, 0, 0, 1, 1, 1))),
+        b.matmul(matrix.transpose(0, 1), matrix, 3, 2, 3),
+        b.sum(matrix.transpose(0, 1), { rows: 3 }),
+        b.scale(matrix.sliceDim(1, 1, 3).flip(1), 2),
+        b.dot(matrix, matrix),
+      ];
+      await b.execute();
+      expect((await b.readMany(results)).map((values) => [...values])).toEqual([
+        [11, 22, 33, 14, 25, 36],
+        [100, 200, 300, 800, 1000, 1200],
+        [110, 120, 130, 210, 220, 230],
+        [20, 40, 60, 20, 40, 60],
+        [1, 4, 2, 4, 2, 5],
+        [17, 22, 27, 22, 29, 36, 27, 36, 45],
+        [5, 7, 9],
+        [6, 4, 12, 10],
+        [91],
+      ]);
+      const told = b.views.map(({ operation, shape, buffer, reading }) => `${operation} [${shape.join(', ')}] of ${buffer}: ${reading}`);
+      expect(told).toEqual([
+        'add [2, 3] of 0: in place',
+        'add [2, 3] of 1: in place',
+        'mul [2, 3] of 2: in place',
+        'add [2, 3] of 1: in place',
+        'add [2, 3] of 2: in place',
+        'add [2, 3] of 1: copied',
+        'add [2, 3] of 1: in place',
+        'sub [3, 2] of 0: copied',
+        'matmul [3, 2] of 0: in place',
+        'matmul [2, 3] of 0: in place',
+        'sum [3, 2] of 0: copied',
+        'scale [2, 2] of 0: copied',
+        'dot [2, 3] of 0: in place',
+        'dot [2, 3] of 0: in place',
+      ]);
+      for (const { reason } of b.views) expect(reason).not.toBe('');
+      expect(() => b.add(matrix, matrix.transpose(0, 1))).toThrow(/one shape/);
+      expect(() => b.relu(TensorView.over(x, [4, 3]))).toThrow(/reaches element 11/);
+      expect(() => b.matmul(matrix, matrix, 3, 3, 2)).toThrow(ArgumentError);
+      b.reset();
+      expect(b.views).toEqual([]);
+      expect(() => b.relu(matrix)).toThrow(/void since reset/);
+    });
+
+    test('copies views of tiled and scattered buffers in their order', async () => {
+      const b = fresh();
+      const values = Float32Array.from({ length: 24 }, (_, i) => i);
+      const x = b.upload(values);
+      const tiled = TensorView.over(x, [4, 6], { layout: { tiled: [2, 3] } });
+      const strided = TensorView.over(x, [2, 3, 4]).permute(2, 0, 1).slice(1, 4).flip(0);
+      const [y, z] = [b.scale(tiled, 1), b.scale(strided, 1)];
+      await b.execute();
+      expect(await b.read(y)).toEqual(Float32Array.from(TensorView.over(values, [4, 6], { layout: { tiled: [2, 3] } }).toArray()));
+      expect(await b.read(z)).toEqual(Float32Array.from(TensorView.over(values, [2, 3, 4]).permute(2, 0, 1).slice(1, 4).flip(0).toArray()));
+    });
+
     test('misuse is a typed error at the call that made it', async () => {
       const b = fresh();
       const other = new GpuCommandBatch(backend);

@@ -71,6 +71,8 @@ export const slice: LoweringRule<'slice', CpuKernel> = (node) => {
   );
 };
 
+export const stridedView: LoweringRule<'strided', CpuKernel> = (node) => strided(node, node.params.strides, node.params.offset);
+
 export const concat: LoweringRule<'concat', CpuKernel> = (node) => {
   const { axis } = node.params;
   const whole = linesAlong(node.output.type.shape, [axis]);

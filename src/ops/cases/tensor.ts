@@ -124,6 +124,13 @@ export function movementCases(): readonly OpCase[] {
     inputs: [counted(shape)],
     tolerance: exact,
   });
+  const strided = (from: readonly number[], shape: readonly number[], strides: readonly number[], offset: number): OpCase<'strided'> => ({
+    name: `strided [${from.join(', ')}] as [${shape.join(', ')}] by [${strides.join(', ')}] from ${offset}`,
+    op: 'strided',
+    params: { shape, strides, offset },
+    inputs: [counted(from)],
+    tolerance: exact,
+  });
   return [
     concat(0, [[3], [1], [5]]),
     concat(1, [
@@ -153,6 +160,9 @@ export function movementCases(): readonly OpCase[] {
     slice([4, 300], 1, 17, 100, 1),
     slice([5, 3], 0, 4, 5, -1),
     slice([2, 3, 8], 2, 2, 4, 1),
+    strided([30], [2, 3, 2], [10, -2, 3], 6),
+    strided([5, 100], [50, 60], [1, 7], 0),
+    strided([9], [2, 2, 2], [0, 4, 0], 1),
   ];
 }
 
