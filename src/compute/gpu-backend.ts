@@ -226,7 +226,7 @@ export class GpuBackend {
 
   /** c [m, n] = alpha a [m, k] b [k, n], row-major; a as [k, m] and b as [n, k] where they are stored transposed. A zero size gives zeros (k = 0) or nothing (m or n = 0). */
   async matmul(a: HostArray, b: HostArray, m: number, k: number, n: number, options: MatmulOptions = {}): Promise<Float32Array> {
-    const { transposeA = false, transposeB = false, alpha = 1 } = options;
+    const { transposeA = false, transposeB = false, alpha = 1, rounded = false } = options;
     const [x, y] = [valuesOf(a), valuesOf(b)];
     for (const [name, size] of Object.entries({ m, k, n }))
       if (!(Number.isSafeInteger(size) && size >= 0)) throw new ArgumentError(name, `${name} must be a whole number from 0, got ${size}`);
@@ -236,8 +236,9 @@ export class GpuBackend {
         throw new ShapeError(`matmul: ${name} [${shape.join(', ')}] has ${elementCount(shape)} elements, got ${data.length}`);
     }
     if (m * k * n === 0) return new Float32Array(m * n);
-    const build = (g: GraphBuilder, inputs: readonly NodeId[]): NodeId => g.add('matmul', { transposeA, transposeB, alpha }, inputs);
-    return this.#run({ key: `matmul ${transposeA} ${transposeB} ${alpha}`, shapes, build }, [x, y]);
+    const build = (g: GraphBuilder, inputs: readonly NodeId[]): NodeId =>
+      g.add('matmul', { transposeA, transposeB, alpha, ...(rounded ? { rounded: true as const } : {}) }, inputs);
+    return this.#run({ key: `matmul ${transposeA} ${transposeB} ${alpha} ${rounded}`, shapes, build }, [x, y]);
   }
 
   /** Cross-correlation (the kernel is not flipped): out[o, r, c] = sum in[i, r s + p, c s + q] kernel[o, i, p, q]. */
