@@ -6,7 +6,7 @@ import { isBlockType, weightLayout } from './weights-layout.js';
 import { packBlocks } from './weights-pack.js';
 
 /** Four rows of any block type end at a multiple of 4 bytes in every plane, which is what a WebGPU buffer write needs; it also keeps vec4 stores aligned in every shard. */
-const rowGroup = 4;
+export const rowGroup = 4;
 
 /** Weights in their true size: blocks split into planes of aligned words (see weights-layout.ts), rows spread over as few bindings as the limits allow. */
 export function gpuWeightStore(capabilities: GpuCapabilities): WeightStore {

@@ -1,5 +1,6 @@
 import type { MemoryClass, MemoryLedger } from '../core/memory.js';
 import type { ValueId } from '../core/step.js';
+import type { TensorType } from '../core/tensor.js';
 import type { Graph } from '../graph/graph.js';
 import type { OpCase } from '../ops/case.js';
 import type { Target, WeightStore } from '../ops/target.js';
@@ -107,6 +108,11 @@ export interface Backend {
   allocate(label: string, byteLength: number, memoryClass: MemoryClass): Promise<Storage>;
   /** Writes at a multiple of 4 bytes; `bytes` may be reused once the promise resolves. */
   write(storage: Storage, offset: number, bytes: Uint8Array): Promise<void>;
+  /**
+   * Writes whole rows of a packed weight (`type`: that of its storage) in ggml's layout, from `firstRow` on, as `weights` lays them out; `rows` may be reused once the promise resolves. Absent
+   * where `weights.pack` and `write` are all there is.
+   */
+  writeRows?(storage: Storage, type: TensorType, firstRow: number, rows: Uint8Array): Promise<void>;
   read(region: Region): Promise<Uint8Array>;
   /** Waits until everything asked for is done. */
   idle(): Promise<void>;

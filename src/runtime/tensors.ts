@@ -212,9 +212,9 @@ class PackedWriter implements TensorWriter {
       if (shard === undefined) throw new ArgumentError('bytes', `${this.#tensor.name} has no row ${this.#row}`);
       const rows = Math.min(shard.start + shard.rows - this.#row, (bytes.byteLength - done) / this.#rowBytes);
       const piece = bytes.subarray(done, done + rows * this.#rowBytes);
-      for (const write of this.#backend.weights.pack(shardType(this.#tensor.type, shard), this.#row - shard.start, piece)) {
-        await this.#backend.write(shard.storage, write.offset, write.bytes);
-      }
+      const [type, firstRow] = [shardType(this.#tensor.type, shard), this.#row - shard.start];
+      if (this.#backend.writeRows !== undefined) await this.#backend.writeRows(shard.storage, type, firstRow, piece);
+      else for (const write of this.#backend.weights.pack(type, firstRow, piece)) await this.#backend.write(shard.storage, write.offset, write.bytes);
       this.#row += rows;
       done += piece.byteLength;
     }

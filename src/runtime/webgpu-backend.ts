@@ -1,6 +1,7 @@
 import { DeviceError, type DeviceLostError } from '../core/errors.js';
 import type { GpuKernel } from '../core/kernel.js';
 import type { MemoryClass, MemoryLedger } from '../core/memory.js';
+import type { TensorType } from '../core/tensor.js';
 import { bufferUsage } from '../gpu/constants.js';
 import type { GpuDevice } from '../gpu/device.js';
 import type { GpuAllocation } from '../gpu/memory.js';
@@ -20,6 +21,7 @@ import type { ExecutionPlan, PlannedStep } from '../plan/execution-plan.js';
 import { planGraph } from '../plan/plan.js';
 import type { Backend, Bindings, Ceilings, Executable, Program, Region, RegionWrite, StepTiming, Storage, Submission } from './backend.js';
 import { measureCeilings } from './ceilings.js';
+import { WeightUpload } from './weight-upload.js';
 
 const storageUsage = bufferUsage.storage | bufferUsage.copySrc | bufferUsage.copyDst;
 
@@ -57,6 +59,7 @@ export class WebGpuBackend implements Backend {
   readonly reason: string;
   readonly #target: Target<GpuKernel>;
   readonly #readback: ReadbackRing;
+  readonly #weightUpload: WeightUpload;
 
   readonly #owned: boolean;
 
@@ -70,6 +73,7 @@ export class WebGpuBackend implements Backend {
     this.#kernels = options.kernels ?? {};
     this.#target = gpuTarget(gpu.capabilities, this.#kernels);
     this.#readback = gpu.createReadback();
+    this.#weightUpload = new WeightUpload(gpu);
   }
 
   get name(): string {
@@ -123,6 +127,11 @@ export class WebGpuBackend implements Backend {
     return this.gpu.uploader.write(bufferOf(storage), offset, bytes);
   }
 
+  async writeRows(storage: Storage, type: TensorType, firstRow: number, rows: Uint8Array): Promise<void> {
+    if (this.#weightUpload.takes(type, rows.byteLength)) await this.#weightUpload.write(bufferOf(storage), type, firstRow, rows);
+    else for (const { offset, bytes } of this.weights.pack(type, firstRow, rows)) await this.write(storage, offset, bytes);
+  }
+
   /** The buffer that a storage of this backend is. */
   bufferOf(storage: Storage): GPUBuffer {
     return bufferOf(storage);
@@ -136,6 +145,7 @@ export class WebGpuBackend implements Backend {
   }
 
   idle(): Promise<void> {
+    this.#weightUpload.release();
     return this.gpu.idle();
   }
 
@@ -157,6 +167,7 @@ export class WebGpuBackend implements Backend {
 
   dispose(): void {
     this.#readback.dispose();
+    this.#weightUpload.release();
     if (this.#owned) this.gpu.dispose();
   }
 }
