@@ -138,7 +138,14 @@ class Draft {
     const width = ops.qkv.type(product.inputs, params);
     const attend = attendOf(match, node, this.#window);
     const attention = { op: 'attendToken', params: attend.params, inputs: [...types(attend.before), width, ...types(attend.after)] } as NodeTypes;
-    return this.#wants(node, 'qkv', product) && this.#wants(node, 'attendToken', attention);
+    // The two come together or not at all.
+    const reasons = [this.#refuses(product), this.#refuses(attention)] as const;
+    const applied = reasons.every((reason) => reason === undefined);
+    for (const [i, rule] of (['qkv', 'attendToken'] as const).entries()) {
+      const reason = applied ? 'fused' : (reasons[i] ?? `${rule === 'qkv' ? 'attendToken' : 'qkv'} is refused, which it comes with`);
+      this.report.push({ rule, at: node.name, applied, reason });
+    }
+    return applied;
   }
 
   #attention(node: NodeOf<'attention'>): NodeId | undefined {

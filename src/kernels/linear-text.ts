@@ -10,6 +10,8 @@ export interface LinearProblem {
   readonly layout: WeightLayout;
   /** First column of y that the shard's rows make. */
   readonly start: number;
+  /** First element of the bias that the shard's rows take. Default: `start`. */
+  readonly biasStart?: number;
   /** Columns of y. */
   readonly outputs: number;
   /** Rows of x and y. */
@@ -47,7 +49,8 @@ export function outputText(problem: LinearProblem, vectors: boolean): OutputText
   const out = vectors ? 'vec4<f32>' : 'f32';
   const unit = vectors ? 4 : 1;
   const per = (n: string): string => (vectors ? `(${n}) / 4u` : n);
-  const column = (n: string): string => (start === 0 ? per(n) : `${start / unit}u + ${per(n)}`);
+  const shifted = (n: string, by: number): string => (by === 0 ? per(n) : `${by / unit}u + ${per(n)}`);
+  const column = (n: string): string => shifted(n, start);
   return {
     bindings: [
       ...(problem.bias ? [['bias', out, 'read'] as const] : []),
@@ -57,7 +60,7 @@ export function outputText(problem: LinearProblem, vectors: boolean): OutputText
     store(sum, t, n) {
       const at = rows === 1 ? column(n) : `(${t}) * ${outputs / unit}u + ${column(n)}`;
       const residual = { none: '', read: ` + residual[${at}]`, inPlace: ` + y[${at}]` }[problem.residual];
-      return `y[${at}] = ${sum}${problem.bias ? ` + bias[${column(n)}]` : ''}${residual};`;
+      return `y[${at}] = ${sum}${problem.bias ? ` + bias[${shifted(n, problem.biasStart ?? start)}]` : ''}${residual};`;
     },
   };
 }
@@ -86,6 +89,6 @@ fn x4(t: u32, quad: u32) -> vec4<f32> {
 }
 
 /** Everything of a problem that kernel text depends on. */
-export function problemParams({ layout, start, outputs, rows, bias, residual }: LinearProblem): { readonly [name: string]: KernelParam } {
-  return { type: layout.dtype, k: layout.columns, n: layout.rows, start, of: outputs, t: rows, bias, residual };
+export function problemParams({ layout, start, biasStart, outputs, rows, bias, residual }: LinearProblem): { readonly [name: string]: KernelParam } {
+  return { type: layout.dtype, k: layout.columns, n: layout.rows, start, biasStart: biasStart ?? start, of: outputs, t: rows, bias, residual };
 }

@@ -10,13 +10,14 @@ import { cacheWriteRule } from './cache.js';
 import { castRule, compareRule, whereRule } from './compare.js';
 import { convRule, tileReduceRule } from './conv.js';
 import { cumsumRule } from './cumsum.js';
-import { decodeTarget } from './decode/rules.js';
+import { decodeTarget, type PlainDecodeRules } from './decode/rules.js';
 import type { ActivationChoice } from './decode/select.js';
 import { binaryRule, swigluRule, unaryRule } from './elementwise.js';
 import { gatherRule } from './gather.js';
 import { matmulRule } from './gemm/rule.js';
 import { layerNormRule } from './layer-norm.js';
-import { linearRule, linearTakesHalves } from './linear.js';
+import { linearKernel, linearRule, linearTakesHalves } from './linear.js';
+import { linearSteps } from './linear-steps.js';
 import { halfForm } from './matrix/form.js';
 import { concatRule, expandRule, gatherAxisRule, permuteRule, sliceRule, stridedRule } from './movement.js';
 import { rmsNormRule } from './norm.js';
@@ -64,7 +65,8 @@ export function gpuTarget(capabilities: GpuCapabilities, options: GpuTargetOptio
     advance: advanceRule,
     gatherRows: gatherRule,
   };
-  const decode = decodeTarget(capabilities, weights, plain, options.activations ?? 'auto');
+  const linearPart: PlainDecodeRules['linearPart'] = (node, first) => linearSteps(node, (problem) => linearKernel(problem, capabilities), { first });
+  const decode = decodeTarget(capabilities, weights, { ...plain, linearPart }, options.activations ?? 'auto');
   return {
     name: 'webgpu',
     memory: memoryRules(capabilities.limits),

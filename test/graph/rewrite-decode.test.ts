@@ -120,6 +120,7 @@ describe('the step of one token', () => {
       const { graph, report } = fused(decoder('llama'), only(refused));
       expect([countOf(graph, 'qkv'), countOf(graph, 'attendToken'), countOf(graph, 'attention'), countOf(graph, 'cacheWrite')]).toEqual([0, 0, 2, 4]);
       expect(report).toContainEqual({ rule: refused, at: 'blk.0.attention', applied: false, reason: `no ${refused} here` });
+      expect(report.filter(({ rule, applied }) => applied && (rule === 'qkv' || rule === 'attendToken'))).toEqual([]);
     }
     expect(countOf(fused(decoder('llama'), only('gatedProduct')).graph, 'swiglu')).toBe(2);
     const nothing = fused(decoder('llama'), () => 'nothing is wanted');

@@ -45,7 +45,11 @@ function productWeights({
 }
 
 /** The operations that fused ones are made of, and those that a decode step does in a way of its own. */
-export type PlainDecodeRules = PlainRules<GpuKernel>['rules'] & { readonly gatherRows: LoweringRule<'gatherRows', GpuKernel> };
+export type PlainDecodeRules = PlainRules<GpuKernel>['rules'] & {
+  readonly gatherRows: LoweringRule<'gatherRows', GpuKernel>;
+  /** A product of one row that writes from element `start` of its output on. */
+  linearPart(node: LoweringNode<'linear'>, start: number): readonly Step<GpuKernel>[];
+};
 
 export function decodeTarget(capabilities: GpuCapabilities, store: WeightStore, plain: PlainDecodeRules, choice: ActivationChoice): DecodeTarget {
   const refusesProduct = (node: NodeTypes): string | undefined => {
@@ -55,15 +59,14 @@ export function decodeTarget(capabilities: GpuCapabilities, store: WeightStore, 
   const composed = composeDecode<GpuKernel>({ rules: plain, copy: copyStep });
   const fused = <K extends ComposedOp>(rule: LoweringRule<K, GpuKernel>): LoweringRule<K, GpuKernel> => {
     return (node, context) => {
-      const types = { op: node.op, params: node.params, inputs: node.inputs.map((input) => input.type) } as unknown as NodeTypes;
-      return refusesProduct(types) === undefined ? rule(node, context) : composed[node.op](node as never, context);
+      return refusesProduct(typesOf(node)) === undefined ? rule(node, context) : composed[node.op](node as never, context);
     };
   };
   const make = new ProductSteps(capabilities);
   return {
     rules: {
       tokenLinear: fused((node, context) => make.tokenLinear(node, context)),
-      qkv: fused((node, context) => make.qkv(node, context)),
+      qkv: (node, context) => (refusesProduct(typesOf(node)) === undefined ? make.qkv(node, context) : floatQkv(node, context, plain)),
       gatedProduct: fused((node, context) => make.gated(node, context)),
       attendToken: (node, context) => attendSteps(node, context, capabilities) ?? composed.attendToken(node, context),
       gatherRows: (node, context) => embedSteps(node, context) ?? plain.gatherRows(node, context),
@@ -87,9 +90,33 @@ export function decodeTarget(capabilities: GpuCapabilities, store: WeightStore, 
     },
     refuses(node) {
       if (node.op === 'attendToken') return refuseAttend(node.inputs, node.params as OpParams['attendToken'], capabilities);
-      return refusesProduct(node);
+      const refused = refusesProduct(node);
+      // With f32 activations it is no fewer products, but the attention that it comes with is fewer steps.
+      return node.op === 'qkv' && refused !== undefined && !(choice === 'auto' && capabilities.software) ? undefined : refused;
     },
   };
+}
+
+function typesOf(node: LoweringNode<ComputeOp>): NodeTypes {
+  return { op: node.op, params: node.params, inputs: node.inputs.map((input) => input.type) } as unknown as NodeTypes;
+}
+
+/** Queries, keys and values from f32 activations: the norm, then products that write their parts of the output. */
+function floatQkv(node: LoweringNode<'qkv'>, context: LoweringContext, plain: PlainDecodeRules): readonly Step<GpuKernel>[] {
+  const [x, gain, ...rest] = node.inputs;
+  const { label, id, params } = node;
+  const normed = context.scratch(need(x).type);
+  const steps = [
+    ...plain.rmsNorm({ op: 'rmsNorm', params: { eps: params.eps }, inputs: [need(x), need(gain)], output: normed, label: `${label} norm`, id }, context),
+  ];
+  let start = 0;
+  for (const i of [0, 1, 2]) {
+    const weight = need(rest[i]);
+    const bias = params.biases ? [need(rest[3 + i])] : [];
+    steps.push(...plain.linearPart({ ...node, op: 'linear', params: { bias: params.biases, residual: false }, inputs: [normed, weight, ...bias] }, start));
+    start += weight.type.shape[0] ?? 0;
+  }
+  return steps;
 }
 
 interface ProductPart {

@@ -110,7 +110,7 @@ export function packedSteps(node: LoweringNode<'linear'>, context: LoweringConte
   const pack = { label: `${label} int8`, node: id, kernel: packRowsKernel(rows, depth), args: [arg(x, 'read'), arg(made.ref, 'write')] };
   const first = made.fresh ? [pack] : [];
   const source = arg(made.ref, 'read');
-  if (splits === 1) return [...first, ...linearSteps(node, (problem) => packedKernel({ ...problem, splits }, tile), source)];
+  if (splits === 1) return [...first, ...linearSteps(node, (problem) => packedKernel({ ...problem, splits }, tile), { source })];
   const columns = output.type.shape[1] ?? 0;
   const others = node.inputs.slice(2).map((ref) => arg(ref, 'read'));
   const products = w.shards.flatMap((shard, index): Step<GpuKernel>[] => {
