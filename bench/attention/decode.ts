@@ -145,7 +145,16 @@ class Chain {
     const each = 1e6 / this.#caches.length;
     const details = { gigabytesPerSecond: Math.round((this.bytes / median / 1e9) * this.#caches.length), dispatches: kernels.length, error };
     if (!(error < 1e-2)) throw new Error(`${what}, ${name}: wrong by ${error}`);
-    return { name: name === '' ? what : `${what}, ${name}`, value: median * each, unit: 'us', least: least * each, most: most * each, samples: 5, details };
+    return {
+      name: name === '' ? what : `${what}, ${name}`,
+      value: median * each,
+      unit: 'us',
+      checks: this.#gpu.checks,
+      least: least * each,
+      most: most * each,
+      samples: 5,
+      details,
+    };
   }
 
   /** The first passes over new memory are slow for a while: two in a row must agree. */

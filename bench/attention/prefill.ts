@@ -44,7 +44,15 @@ export async function prefillFigures(gpu: GpuDevice, shape: AttentionShape, rows
     const { median, least, most } = await timeJobs(gpu, jobs, Math.max(2, Math.min(100, Math.ceil(5e11 / flops))));
     const rate = (seconds: number): number => flops / seconds / 1e12;
     const figure: Figure = {
-      ...{ name: `${shape.name} prefill of ${rows}, ${name}`, unit: 'TFLOP/s', value: rate(median), least: rate(most), most: rate(least), samples: 5 },
+      ...{
+        name: `${shape.name} prefill of ${rows}, ${name}`,
+        unit: 'TFLOP/s',
+        checks: gpu.checks,
+        value: rate(median),
+        least: rate(most),
+        most: rate(least),
+        samples: 5,
+      },
       details: { microseconds: median * 1e6, error },
     };
     console.error(`${figure.name}: ${formatFigure(figure)}, ${JSON.stringify(figure.details)}`);

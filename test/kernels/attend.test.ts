@@ -73,7 +73,8 @@ describe('selectAttend', () => {
 
 describe('selectSplit', () => {
   it('takes the shapes that were measured', () => {
-    expect(selectSplit(problem(), rich)).toMatchObject({ subgroups: 4, unroll: 4, groupHeads: 4, splits: 64, ahead: false });
+    expect(selectSplit(problem(), rich)).toMatchObject({ subgroups: 4, unroll: 8, groupHeads: 4, splits: 32, ahead: true });
+    expect(selectSplit(problem({ heads: 12, kvHeads: 2 }), rich)).toMatchObject({ groupHeads: 3, splits: 64 });
     expect(selectSplit(narrow(4096), rich)).toMatchObject({ groupHeads: 2, splits: 32, ahead: true });
     expect(selectSplit(narrow(4096, { heads: 12, kvHeads: 2 }), rich)).toMatchObject({ groupHeads: 3, splits: 64, ahead: false });
   });

@@ -46,7 +46,7 @@ export function selectAttend(problem: AttendProblem, capabilities: GpuCapabiliti
   return fits ? shape : undefined;
 }
 
-/** Windows from which loads, not latency, take the time: then each key serves as many query heads as the registers hold, and more workgroups share the cache. */
+/** Windows from which loads, not latency, take the time: then each key serves more query heads, and fewer workgroups with more loads in flight each share the cache. */
 const streamWindow = 8192;
 
 /** Two dispatches for long windows: the positions that there are, whatever their number, are shared by the same workgroups. Shapes were measured on an H200 (bench/attention). */
@@ -58,12 +58,15 @@ export function selectSplit(problem: AttendProblem, capabilities: GpuCapabilitie
   const ratio = heads / kvHeads;
   let groupHeads = largestDivisor(ratio, streams ? 4 : Math.min(4, ratio / 2));
   let subgroups = Math.min(4, Math.floor(invocations / size));
-  const shape = (splits: number): SplitShape => ({ subgroupSize: size, subgroups, unroll: 4, groupHeads, splits, ahead: groupHeads * width <= 256 });
+  const shape = (splits: number): SplitShape => {
+    return { subgroupSize: size, subgroups, unroll: streams ? 8 : 4, groupHeads, splits, ahead: streams || groupHeads * width <= 256 };
+  };
   while (splitBytes(problem, shape(1)) > bytes && subgroups * groupHeads > 1) {
     if (subgroups > 1) subgroups = Math.floor(subgroups / 2);
     else groupHeads = largestDivisor(ratio, groupHeads - 1);
   }
-  const wanted = Math.min(64, (streams ? 512 : 256) / kvHeads, window / splitStep(problem, shape(1)));
+  const parts = streams ? ratio / groupHeads : 1;
+  const wanted = Math.min(64, 256 / (kvHeads * parts), window / splitStep(problem, shape(1)));
   return shape(2 ** Math.floor(Math.log2(Math.max(1, wanted))));
 }
 
