@@ -106,9 +106,10 @@ function floatQkv(node: LoweringNode<'qkv'>, context: LoweringContext, plain: Pl
   const [x, gain, ...rest] = node.inputs;
   const { label, id, params } = node;
   const normed = context.scratch(need(x).type);
-  const steps = [
-    ...plain.rmsNorm({ op: 'rmsNorm', params: { eps: params.eps }, inputs: [need(x), need(gain)], output: normed, label: `${label} norm`, id }, context),
-  ];
+  // The forms are the whole node's: its parts make and take none.
+  const parts: LoweringContext = { scratch: (type) => context.scratch(type), derived: (source, form, type) => context.derived(source, form, type) };
+  const norm = { op: 'rmsNorm' as const, params: { eps: params.eps }, inputs: [need(x), need(gain)], output: normed, label: `${label} norm`, id };
+  const steps = [...plain.rmsNorm(norm, parts)];
   let start = 0;
   for (const i of [0, 1, 2]) {
     const weight = need(rest[i]);
