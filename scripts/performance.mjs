@@ -37,6 +37,7 @@ const drawnUnits = ['tok/s', 'TFLOP/s', 'GB/s'];
 /** @param {number} value */
 function number(value) {
   if (Number.isInteger(value)) return value.toLocaleString('en-US');
+  if (Math.abs(value) < 1e-3) return value.toExponential(2);
   const digits = Math.abs(value) >= 100 ? 0 : Math.max(0, Math.min(6, 2 - Math.floor(Math.log10(Math.abs(value)))));
   return value.toLocaleString('en-US', { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }

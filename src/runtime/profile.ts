@@ -54,7 +54,8 @@ export function formatProfile(rows: readonly ProfileRow[], ceilings?: Ceilings):
       .trimEnd(),
   );
   const peaks =
-    ceilings && `peaks measured here: reading ${(ceilings.bytesPerSecond / 1e9).toFixed(0)} GB/s, f32 ${(ceilings.flopsPerSecond / 1e12).toFixed(1)} TFLOP/s`;
+    ceilings &&
+    `peaks measured here: reading ${(ceilings.bytesPerSecond / 1e9).toFixed(ceilings.bytesPerSecond < 1e10 ? 2 : 0)} GB/s, f32 ${(ceilings.flopsPerSecond / 1e12).toFixed(ceilings.flopsPerSecond < 1e12 ? 3 : 1)} TFLOP/s`;
   return [...lines, ...(peaks ? [peaks] : [])].join('\n');
 }
 
@@ -67,7 +68,7 @@ function cells({ label, count, microseconds, share, bytes, flops }: ProfileRow, 
   const bandwidth = microseconds > 0 ? bytes / microseconds / 1e3 : 0;
   const peak = ceilings ? [bytes > 0 ? `${((bandwidth * 1e11) / ceilings.bytesPerSecond).toFixed(0)}%` : ''] : [];
   const products = flops > 0 && microseconds > 0 ? [(flops / 1e9).toFixed(2), (flops / microseconds / 1e6).toFixed(2)] : ['', ''];
-  const bytesText = bytes > 0 ? [(bytes / 1e6).toFixed(2), bandwidth.toFixed(0)] : ['', ''];
+  const bytesText = bytes > 0 ? [(bytes / 1e6).toFixed(2), bandwidth.toFixed(bandwidth < 10 ? 2 : 0)] : ['', ''];
   return [label, String(count), microseconds.toFixed(1), `${(share * 100).toFixed(1)}%`, ...bytesText, ...peak, ...products];
 }
 

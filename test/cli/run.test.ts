@@ -47,7 +47,7 @@ describe('centella run', () => {
     expect(status).toBe(0);
     expect(stderr).toMatch(/^a prompt of \d+ tokens\nstep +runs +us +share +MB +GB\/s +GFLOP +TFLOP\/s$/m);
     expect(stderr).toMatch(/^one token after \d+\nstep /m);
-    expect(stderr).toMatch(/^ffn_gate\S* linear q8_0 +\d+ +[\d.]+ +[\d.]+% +[\d.]+ +\d+ +[\d.]+ +[\d.]+$/m);
+    expect(stderr).toMatch(/^ffn_gate\S* linear q8_0 +\d+ +[\d.]+ +[\d.]+% +[\d.]+ +[\d.]+ +[\d.]+ +[\d.]+$/m);
     const { traceEvents } = JSON.parse(readFileSync(trace, 'utf8')) as { traceEvents: { ph: string; tid: number }[] };
     rmSync(dirname(trace), { recursive: true });
     for (const tid of [1, 2]) expect(traceEvents.filter((event) => event.ph === 'X' && event.tid === tid).length).toBeGreaterThan(10);
