@@ -142,6 +142,7 @@ const attendPlans: readonly AttendPlan[] = [
   { heads: 8, kvHeads: 1, width: 256, capacity: 1100, position: 1030, pairing: 'halves' },
   { heads: 16, kvHeads: 2, width: 32, capacity: 1030, position: 1029 },
   { heads: 5, kvHeads: 1, width: 16, capacity: 1100, position: 900, pairing: 'halves' },
+  { heads: 4, kvHeads: 1, width: 32, capacity: 8200, position: 8131, pairing: 'halves' },
 ];
 
 /** An angle table [positions, half, 2] of true rotations. */
