@@ -30,6 +30,8 @@ export class WeightUpload {
   #staging: Staging | undefined;
   /** Writes take turns: they share the room. */
   #turn: Promise<void> = Promise.resolve();
+  #writing = 0;
+  #releasing = false;
 
   constructor(gpu: GpuDevice, options: { readonly leastBytes?: number } = {}) {
     this.#gpu = gpu;
@@ -46,7 +48,13 @@ export class WeightUpload {
     const before = this.#turn;
     const work = before.catch(() => undefined).then(() => this.#writeAll(target, type, firstRow, rows));
     this.#turn = work;
-    await work;
+    this.#writing++;
+    try {
+      await work;
+    } finally {
+      this.#writing--;
+      if (this.#releasing) this.release();
+    }
   }
 
   /** Pieces that the room takes, each of whole groups of rows. */
@@ -85,8 +93,13 @@ export class WeightUpload {
     gpu.queue.submit([encoder.finish()]);
   }
 
-  /** Gives the room for rows back; the next write takes new. */
+  /** Gives the room for rows back, once the writes that are on their way are done; the next one takes new. */
   release(): void {
+    this.#releasing = this.#writing > 0;
+    if (!this.#releasing) this.#free();
+  }
+
+  #free(): void {
     this.#staging?.rows.free();
     this.#staging?.params.free();
     this.#staging = undefined;
@@ -94,7 +107,7 @@ export class WeightUpload {
 
   #room(byteLength: number): Staging {
     if (this.#staging !== undefined && this.#staging.rows.size >= byteLength) return this.#staging;
-    this.release();
+    this.#free();
     const rows = this.#gpu.memory.allocateNow({ label: 'rows', size: byteLength, usage: bufferUsage.storage | bufferUsage.copyDst, memoryClass: 'staging' });
     const params = this.#gpu.memory.allocateNow({
       label: 'planes of rows',

@@ -46,9 +46,11 @@ it.each(blockTypes)('the device rearranges %s as the host does, whatever the row
   for (const { offset, bytes } of store.pack(type, 0, rows)) await gpu.uploader.write(host, offset, bytes);
   const upload = new WeightUpload(gpu, { leastBytes: 1 });
   expect(upload.takes(type, rows.byteLength)).toBe(true);
-  // At once: writes share one room and take turns.
-  await Promise.all([upload.write(device, type, 8, rows.subarray(8 * rowBytes)), upload.write(device, type, 0, rows.subarray(0, 8 * rowBytes))]);
+  // At once: writes share one room and take turns, and it is given back after them.
+  const writes = [upload.write(device, type, 8, rows.subarray(8 * rowBytes)), upload.write(device, type, 0, rows.subarray(0, 8 * rowBytes))];
   upload.release();
+  await Promise.all(writes);
+  expect(gpu.memory.ledger().byClass.staging.bytes).toBe(0);
   const [wanted, got] = [await read(host, store.byteLength(type)), await read(device, store.byteLength(type))];
   for (const { buffer } of buffers) buffer.destroy();
   expect(Buffer.compare(got, wanted)).toBe(0);
