@@ -3,8 +3,9 @@
 import { elementCount } from '../../src/core/tensor.js';
 import { openGguf } from '../../src/formats/gguf/index.js';
 import { evaluate } from '../../src/graph/evaluate.js';
-import { Decoder, type DecoderOptions } from '../../src/model/decoder.js';
+import { Decoder } from '../../src/model/decoder.js';
 import { decoderGraph, decoderNames } from '../../src/model/decoder-graph.js';
+import type { DecoderOptions } from '../../src/model/decoder-runs.js';
 import { describeModel, type ModelDescription } from '../../src/model/describe.js';
 import { ropeTable } from '../../src/model/rope-table.js';
 import { tensorNames } from '../../src/model/tensors.js';

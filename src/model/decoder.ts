@@ -1,27 +1,19 @@
 import { ArgumentError, BusyError, CentellaError, ContextError, DisposedError, throwIfAborted } from '../core/errors.js';
 import type { TensorType } from '../core/tensor.js';
 import type { Graph } from '../graph/graph.js';
-import { type RewriteEntry, type RewriteResult, rewrite } from '../graph/rewrite.js';
-import { type Refusal, rewriteDecode } from '../graph/rewrite-decode.js';
+import { type RewriteEntry, rewrite } from '../graph/rewrite.js';
 import { chosenTokens, chosenWords, noToken, stateWord, stateWords } from '../ops/state.js';
 import { Arena, allocateBanks } from '../runtime/arena.js';
 import type { Backend, BackendKind, Executable, Program, Region, RegionWrite, StepTiming, Storage } from '../runtime/backend.js';
 import { withWork } from '../runtime/profile.js';
 import { TensorStore } from '../runtime/tensors.js';
 import type { DecoderConfig } from './decoder-config.js';
-import { type CacheType, decoderGraph, decoderNames } from './decoder-graph.js';
+import { decoderGraph, decoderNames } from './decoder-graph.js';
+import { type DecoderOptions, decoderRuns } from './decoder-runs.js';
 import { type Draw, DrawProgram } from './draw-program.js';
 import { promptRuns } from './prompt-runs.js';
 import { ropeTable } from './rope-table.js';
 import { RunAhead } from './run-ahead.js';
-
-export interface DecoderOptions {
-  /** Positions of the KV cache. */
-  readonly contextLength: number;
-  readonly cacheType: CacheType;
-  /** Most prompt tokens in one run. */
-  readonly prefillChunk: number;
-}
 
 /** A graph for runs of up to `rows` rows at positions below `window`: described, planned and compiled when it is first needed. */
 class Run {
@@ -470,8 +462,8 @@ export class Decoder {
 /** Submits on their way at once: a GPU works beside this thread, the CPU backend on it. */
 const submitsAhead: { readonly [K in BackendKind]: number } = { webgpu: 4, cpu: 1 };
 
-/** Tokens before a decode step's window ends at which the next step's kernels are compiled. */
-const compileAhead = 64;
+/** Tokens before a decode step's window ends at which the next step's kernels are compiled: a tenth of a second of a fast device. */
+const compileAhead = 192;
 
 const noWrites: readonly RegionWrite[] = [];
 
@@ -481,74 +473,4 @@ async function allocateTensors(tensors: TensorStore, graph: Graph | undefined): 
     if (node.op === 'param') await tensors.allocate(node.params.name, node.type, node.params.name === decoderNames.ropeTable ? 'constants' : 'weights');
     if (node.op === 'state') await tensors.allocate(node.params.name, node.type, node.params.name === decoderNames.session ? 'state' : 'kv');
   }
-}
-
-/** A run that a decoder may plan: its graph is made when it is asked for. */
-export class DescribedRun {
-  readonly rows: number;
-  readonly window: number;
-  readonly #describe: () => RewriteResult;
-  #described: RewriteResult | undefined;
-
-  constructor(rows: number, window: number, describe: () => RewriteResult) {
-    this.rows = rows;
-    this.window = window;
-    this.#describe = describe;
-  }
-
-  get graph(): Graph {
-    return this.#result().graph;
-  }
-
-  get report(): readonly RewriteEntry[] {
-    return this.#result().report;
-  }
-
-  #result(): RewriteResult {
-    this.#described ??= this.#describe();
-    return this.#described;
-  }
-}
-
-/** Positions below which a decode step has kernels of its own where the backend has fused ones: the work of one-dispatch attention grows with its window, not with the position. */
-const shortWindows: readonly number[] = [512, 1024];
-
-/** Every run that a decoder may plan, by rows and then by window, smallest first. */
-export function decoderRuns(
-  kind: BackendKind,
-  config: DecoderConfig,
-  weights: ReadonlyMap<string, TensorType>,
-  options: DecoderOptions,
-  refuses?: Refusal,
-): readonly DescribedRun[] {
-  const sizes = runSizes(kind, options);
-  const maxRows = sizes.at(-1) ?? 1;
-  const { contextLength } = options;
-  const describe = (rows: number): RewriteResult => rewrite(decoderGraph(config, weights, { ...options, rows, maxRows, logits: 'next' }));
-  const prefill = sizes.slice(1).map((rows) => new DescribedRun(rows, contextLength, () => describe(rows)));
-  if (refuses === undefined) return [new DescribedRun(1, contextLength, () => describe(1)), ...prefill];
-  const plain = describe(1);
-  const decode = [...shortWindows.filter((window) => window < contextLength), contextLength].map(
-    (window) => new DescribedRun(1, window, () => fused(plain, refuses, window)),
-  );
-  // Without the fused attention a step is the same at every position.
-  const attends = decode[0]?.graph.nodes.some((node) => node.op === 'attendToken');
-  return [...(attends ? decode : decode.slice(-1)), ...prefill];
-}
-
-function fused(plain: RewriteResult, refuses: Refusal, window: number): RewriteResult {
-  const { graph, report } = rewriteDecode(plain.graph, refuses, window);
-  return { graph, report: [...plain.report, ...report] };
-}
-
-/**
- * Row counts of the runs: 1 to decode, then steps up to the chunk. A run computes all its rows, so finer steps waste less; each has kernels of its own, which cost a GPU time to compile
- * and a CPU none.
- */
-function runSizes(kind: BackendKind, { prefillChunk, contextLength }: DecoderOptions): number[] {
-  const largest = Math.min(prefillChunk, contextLength);
-  const ratio = kind === 'cpu' ? 2 : 4;
-  const sizes = new Set([1]);
-  for (let rows = 8; rows < largest; rows *= ratio) sizes.add(rows);
-  return [...sizes, ...(largest > 1 ? [largest] : [])];
 }

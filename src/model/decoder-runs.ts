@@ -1,0 +1,87 @@
+/** Which runs a decoder may plan: their rows, their windows, and the graph of each, fused where the backend wants it. */
+
+import type { TensorType } from '../core/tensor.js';
+import type { Graph } from '../graph/graph.js';
+import { type RewriteEntry, type RewriteResult, rewrite } from '../graph/rewrite.js';
+import { type Refusal, rewriteDecode } from '../graph/rewrite-decode.js';
+import type { BackendKind } from '../runtime/backend.js';
+import type { DecoderConfig } from './decoder-config.js';
+import { type CacheType, decoderGraph } from './decoder-graph.js';
+
+export interface DecoderOptions {
+  /** Positions of the KV cache. */
+  readonly contextLength: number;
+  readonly cacheType: CacheType;
+  /** Most prompt tokens in one run. */
+  readonly prefillChunk: number;
+}
+
+/** A run that a decoder may plan: its graph is made when it is asked for. */
+export class DescribedRun {
+  readonly rows: number;
+  readonly window: number;
+  readonly #describe: () => RewriteResult;
+  #described: RewriteResult | undefined;
+
+  constructor(rows: number, window: number, describe: () => RewriteResult) {
+    this.rows = rows;
+    this.window = window;
+    this.#describe = describe;
+  }
+
+  get graph(): Graph {
+    return this.#result().graph;
+  }
+
+  get report(): readonly RewriteEntry[] {
+    return this.#result().report;
+  }
+
+  #result(): RewriteResult {
+    this.#described ??= this.#describe();
+    return this.#described;
+  }
+}
+
+/** Positions below which a decode step has kernels of its own where the backend has fused ones: the work of one-dispatch attention grows with its window, not with the position. */
+const shortWindows: readonly number[] = [512, 1024];
+
+/** Every run that a decoder may plan, by rows and then by window, smallest first. */
+export function decoderRuns(
+  kind: BackendKind,
+  config: DecoderConfig,
+  weights: ReadonlyMap<string, TensorType>,
+  options: DecoderOptions,
+  refuses?: Refusal,
+): readonly DescribedRun[] {
+  const sizes = runSizes(kind, options);
+  const maxRows = sizes.at(-1) ?? 1;
+  const { contextLength } = options;
+  const describe = (rows: number): RewriteResult => rewrite(decoderGraph(config, weights, { ...options, rows, maxRows, logits: 'next' }));
+  const prefill = sizes.slice(1).map((rows) => new DescribedRun(rows, contextLength, () => describe(rows)));
+  if (refuses === undefined) return [new DescribedRun(1, contextLength, () => describe(1)), ...prefill];
+  const plain = describe(1);
+  const decode = [...shortWindows.filter((window) => window < contextLength), contextLength].map(
+    (window) => new DescribedRun(1, window, () => fused(plain, refuses, window)),
+  );
+  // Without the fused attention a step is the same at every position.
+  const attends = decode[0]?.graph.nodes.some((node) => node.op === 'attendToken');
+  return [...(attends ? decode : decode.slice(-1)), ...prefill];
+}
+
+function fused(plain: RewriteResult, refuses: Refusal, window: number): RewriteResult {
+  const { graph, report } = rewriteDecode(plain.graph, refuses, window);
+  return { graph, report: [...plain.report, ...report] };
+}
+
+/**
+ * Row counts of the runs: 1 to decode, then steps up to the chunk. A run computes all its rows, so finer steps waste less; each has kernels of its own, which cost a GPU time to compile
+ * and a CPU none.
+ */
+function runSizes(kind: BackendKind, { prefillChunk, contextLength }: DecoderOptions): number[] {
+  const largest = Math.min(prefillChunk, contextLength);
+  const ratio = kind === 'cpu' ? 2 : 4;
+  const sizes = new Set([1]);
+  for (let rows = 8; rows < largest; rows *= ratio) sizes.add(rows);
+  return [...sizes, ...(largest > 1 ? [largest] : [])];
+}
