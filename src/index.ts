@@ -3,7 +3,8 @@
  * @module
  */
 
-export { type BatchTensor, BufferId, GpuCommandBatch, type MatmulOptions as BatchMatmulOptions, type RowOptions } from './compute/batch.js';
+export { GpuCommandBatch, type MatmulOptions as BatchMatmulOptions } from './compute/batch.js';
+export { type BatchTensor, BufferId, type RowOptions } from './compute/batch-record.js';
 export type { BatchViewReport } from './compute/batch-views.js';
 export { type EigenOptions, type EigenResult, symmetricEigen } from './compute/eigen.js';
 export { type Convolution, GpuBackend, type GpuBackendOptions, type HostArray } from './compute/gpu-backend.js';

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type BufferId, GpuCommandBatch } from '../../src/compute/batch.js';
+import { GpuCommandBatch } from '../../src/compute/batch.js';
+import type { BufferId } from '../../src/compute/batch-record.js';
 import { binaryFunctions, unaryFunctions } from '../../src/ops/elementwise.js';
 import type { Backend } from '../../src/runtime/backend.js';
 

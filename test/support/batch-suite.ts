@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type BufferId, GpuCommandBatch } from '../../src/compute/batch.js';
+import { GpuCommandBatch } from '../../src/compute/batch.js';
+import type { BufferId } from '../../src/compute/batch-record.js';
 import { ArgumentError } from '../../src/core/errors.js';
 import { TensorView } from '../../src/core/views/tensor-view.js';
 import { unaryFunctions } from '../../src/ops/elementwise.js';
