@@ -180,8 +180,8 @@ function chooserFor({ decoder, prompt, maxTokens, sampling, adjustLogits }: Gene
 
 /** The device chooses and feeds its choice back to itself: after the prompt nothing is uploaded. */
 function deviceChooser(maxTokens: number, begin: Chooser, goOn: (wanted: number) => Promise<number>): Chooser {
-  let left = maxTokens;
-  return (input, signal) => (left-- < maxTokens ? goOn(left + 1) : begin(input, signal));
+  let chosen = 0;
+  return (input, signal) => (chosen++ === 0 ? begin(input, signal) : goOn(maxTokens - chosen + 1));
 }
 
 function hostChooser(decoder: Decoder, sampler: Sampler, adjust: (logits: Float32Array) => void): Chooser {

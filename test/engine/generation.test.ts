@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { ArgumentError, BusyError, ContextError, DisposedError, OutOfMemoryError } from '../../src/core/errors.js';
 import type { Generation, GenerationChunk } from '../../src/engine/generation.js';
 import { type LoadProgress, loadModel } from '../../src/engine/load.js';
@@ -70,6 +70,20 @@ describe('a generation', () => {
     expect([host.chosenOn, device.chosenOn]).toEqual(['host', 'device']);
     expect(device.tokens).toEqual(host.tokens);
     expect(seen.slice(0, 3)).toEqual([[], host.tokens.slice(0, 1), host.tokens.slice(0, 2)]);
+  });
+
+  test.each([
+    ['drawn', { seed: 9 }],
+    ['drawn with penalties', { seed: 9, frequencyPenalty: 0.5, repetitionPenalty: 1.2 }],
+    ['greedy', { temperature: 0 }],
+  ])('without a bound on its tokens is what it is with one, and feeds the prompt alone: %s', async (_, options) => {
+    const bounded = await model.generate(prompt, { maxTokens: 20, ...options }).result;
+    const feeds = [vi.spyOn(model.decoder, 'nextDrawn'), vi.spyOn(model.decoder, 'nextToken')];
+    const free = await model.generate(prompt, options).result;
+    const fed = feeds.flatMap((feed) => feed.mock.calls.map(([ids]) => ids));
+    for (const feed of feeds) feed.mockRestore();
+    expect(free.tokens.slice(0, 20)).toEqual(bounded.tokens.slice(0, free.tokens.length));
+    expect(fed).toEqual([model.encodePrompt(prompt)]);
   });
 
   test('chooses from the logits as they were adjusted', async () => {
