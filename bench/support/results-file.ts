@@ -35,9 +35,7 @@ function machine(): Record<string, string> {
 export function reportOf(bench: string, args: readonly string[], result: BenchResult): BenchReport {
   const own = args.filter((arg, index) => !isOwn(arg) && !(index > 0 && /^--(save|compare)$/.test(args[index - 1] ?? '')));
   const command = ['node dist/bench/main.js', bench, ...own].join(' ');
-  // Dawn's name of an adapter ends with the driver's version, which the machine says.
-  const adapter = result.adapter.replace(/ \(.*\)$/, '');
-  return { bench, command, date: new Date().toISOString().slice(0, 10), machine: machine(), ...result, adapter };
+  return { bench, command, date: new Date().toISOString().slice(0, 10), machine: machine(), ...result };
 }
 
 function isOwn(arg: string): boolean {

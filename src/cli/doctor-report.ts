@@ -78,13 +78,14 @@ function chosenText({ kind, name, reason, checks }: BackendReport): string {
 }
 
 function featuresText(capabilities: GpuCapabilities): string {
-  const { f16, subgroups, subgroupMinSize: min, subgroupMaxSize: max, packedDot, timestamps, subgroupMatrices, vendor, architecture, software } = capabilities;
+  const { f16, subgroups, subgroupMinSize: min, subgroupMaxSize: max, packedDot, timestamps, subgroupMatrices, vendor, architecture } = capabilities;
   const yes = (has: boolean): string => (has ? 'yes' : 'no');
   const matrices = subgroupMatrices.map(({ m, n, k, componentType, resultComponentType }) => `${m}x${n}x${k} ${componentType} to ${resultComponentType}`);
   return formatTable(
     [
       ['vendor', `${vendor === '' ? 'unknown' : vendor}${architecture === '' ? '' : `, ${architecture}`}`],
-      ['renders in', software ? 'software' : 'hardware'],
+      ['description', capabilities.description],
+      ['renders in', capabilities.software ? 'software' : 'hardware'],
       ['f16', yes(f16)],
       ['subgroups', subgroups ? `of ${min === max ? min : `${min} to ${max}`}` : 'no'],
       ['subgroup matrices', matrices.length === 0 ? 'no' : matrices.join('; ')],

@@ -4,13 +4,14 @@ import type { GpuCapabilities } from '../core/capabilities.js';
 import { ArgumentError, CentellaError } from '../core/errors.js';
 import { type DawnAdapterName, dawnAdapterNames, type GpuSource, keepAlive, openGpu } from '../platform/dawn.js';
 import { type SelectableGpus, selectableGpus } from '../platform/device-select.js';
-import { type AdapterInfoLike, capabilitiesOf, packedDotFeature } from './capabilities.js';
+import { type AdapterInfoLike, adapterName, capabilitiesOf, identifier, isPartOfName, packedDotFeature } from './capabilities.js';
 
 export type PowerPreference = 'high-performance' | 'low-power';
 
 export interface AdapterEntry {
   /** Position in the list; `adapter: index` chooses it. */
   readonly index: number;
+  /** As `GPUAdapterInfo.device` writes it ("nvidia-h200"), or the best that the runtime tells. */
   readonly name: string;
   /** Dawn's backend ("vulkan", "metal", "d3d12"); "webgpu" where the runtime does not tell. */
   readonly backend: string;
@@ -29,7 +30,7 @@ export interface AdapterList {
 }
 
 export interface AdapterQuery {
-  /** Index in `listAdapters()`, or a part of a name (case does not matter). */
+  /** Index in `listAdapters()`, or a part of a name (case and punctuation do not matter: "NVIDIA H200" is "nvidia-h200"). */
   readonly adapter?: number | string;
   /** Default 'high-performance'. */
   readonly powerPreference?: PowerPreference;
@@ -55,6 +56,7 @@ export interface AdapterChoice {
 }
 
 interface Candidate {
+  /** For messages and to be found by; the adapter's own once it is open. */
   readonly name: string;
   readonly backend: string;
   readonly pciAddress?: string;
@@ -74,7 +76,7 @@ export async function listAdapters(): Promise<AdapterList> {
       continue;
     }
     const capabilities = adapterCapabilities(opened.source, opened.adapter);
-    adapters.push({ index, name, backend, software: capabilities.software, capabilities, powerPreferences, ...placeOf(candidate) });
+    adapters.push({ index, name: nameOf(opened.adapter), backend, software: capabilities.software, capabilities, powerPreferences, ...placeOf(candidate) });
   }
   return { adapters, notes };
 }
@@ -104,7 +106,7 @@ export async function chooseAdapter(query: AdapterQuery = {}): Promise<AdapterCh
 
 async function chooseNamed(wanted: number | string, checked: boolean): Promise<AdapterChoice> {
   const { candidates } = await findCandidates();
-  const candidate = typeof wanted === 'number' ? candidates[wanted] : candidates.find(({ name }) => name.toLowerCase().includes(wanted.toLowerCase()));
+  const candidate = typeof wanted === 'number' ? candidates[wanted] : candidates.find(({ name }) => isPartOfName(wanted, name));
   const opened = await candidate?.open(checked);
   if (candidate === undefined || opened === undefined) {
     const known = candidates.map(({ name, backend, pciAddress }, index) => `${index}: ${name} (${backend}${at(pciAddress)})`).join('; ');
@@ -113,11 +115,11 @@ async function chooseNamed(wanted: number | string, checked: boolean): Promise<A
       `no adapter ${typeof wanted === 'number' ? `with index ${wanted}` : `named "${wanted}"`}; there is ${known === '' ? 'none' : known}`,
     );
   }
-  const { name, backend } = candidate;
+  const { backend } = candidate;
   const capabilities = adapterCapabilities(opened.source, opened.adapter);
   const how = typeof wanted === 'number' ? `chosen by index ${wanted}` : `chosen by the name "${wanted}"`;
   const reason = `${how}${at(candidate.pciAddress)}${capabilities.software ? '; it renders in software' : ''}`;
-  return { ...opened, name, backend, capabilities, reason, ...placeOf(candidate) };
+  return { ...opened, name: nameOf(opened.adapter), backend, capabilities, reason, ...placeOf(candidate) };
 }
 
 function placeOf({ pciAddress }: Candidate): { pciAddress?: string } {
@@ -136,11 +138,15 @@ async function firstHardware(checked: boolean): Promise<AdapterChoice | undefine
 }
 
 function choice(opened: { adapter: GPUAdapter; source: GpuSource }, capabilities: GpuCapabilities, reason: string): AdapterChoice {
-  return { ...opened, capabilities, name: capabilities.description, backend: 'webgpu', reason };
+  return { ...opened, capabilities, name: nameOf(opened.adapter), backend: 'webgpu', reason };
 }
 
 function noAdapter(message: string): CentellaError {
   return new CentellaError('E_NO_ADAPTER', message);
+}
+
+function nameOf(adapter: GPUAdapter): string {
+  return adapterName(adapter.info);
 }
 
 function adapterCapabilities(source: GpuSource, adapter: GPUAdapter): GpuCapabilities {
@@ -198,7 +204,7 @@ async function dawnCandidates(names: readonly DawnAdapterName[]): Promise<{ cand
 function dawnCandidate({ backend, name, pciAddress }: DawnAdapterName & { pciAddress?: string }): Candidate {
   const place = pciAddress === undefined ? {} : { pciAddress };
   return {
-    name,
+    name: identifier(name),
     backend,
     powerPreferences: [],
     ...place,

@@ -72,13 +72,34 @@ function matrixConfigs(info: AdapterInfoLike): SubgroupMatrixConfig[] {
   }));
 }
 
-/** The best name that the adapter gives: Dawn has a device and its driver, browsers often only the vendor and architecture. */
+/**
+ * The one name that an adapter has in lists, reports and errors, however it was found: "nvidia-h200". Dawn tells the device, browsers often only the vendor and
+ * architecture.
+ */
+export function adapterName({ device = '', description = '', vendor = '', architecture = '' }: AdapterInfoLike): string {
+  const made = [vendor, architecture].filter((text) => text !== '').join(' ');
+  return [identifier(device), description, made].find((text) => text !== '') ?? 'unnamed adapter';
+}
+
+/** The name, and what the adapter says beside it: with Dawn the driver. */
 export function describe(info: AdapterInfoLike): string {
-  const device = (info.device ?? '').replace(/-+$/, '');
+  const name = adapterName(info);
   const description = info.description ?? '';
-  if (device !== '' && description !== '') return `${device} (${description})`;
-  const made = [info.vendor, info.architecture].filter((text) => text !== undefined && text !== '').join(' ');
-  return [device, description, made].find((text) => text !== '') ?? 'unnamed adapter';
+  return description === '' || description === name ? name : `${name} (${description})`;
+}
+
+/** A driver's name of its device as WebGPU writes it in `GPUAdapterInfo.device`: "NVIDIA H200" is "nvidia-h200". */
+export function identifier(name: string): string {
+  return name
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, '-')
+    .replace(/^-+|-+$/g, '');
+}
+
+/** Whether `wanted` is a part of an adapter's name, as the driver or as WebGPU writes it. */
+export function isPartOfName(wanted: string, name: string): boolean {
+  const part = identifier(wanted);
+  return part === '' ? name.toLowerCase().includes(wanted.toLowerCase()) : identifier(name).includes(part);
 }
 
 const softwareNames = /llvmpipe|lavapipe|softpipe|swiftshader|microsoft basic render|\bwarp\b/i;

@@ -4,7 +4,7 @@ import { type CapabilityMask, type GpuCapabilities, maskCapabilities } from '../
 import { ArgumentError, CentellaError, DeviceError, type DeviceLostError } from '../core/errors.js';
 import { type DawnChecks, keepAlive } from '../platform/dawn.js';
 import { type AdapterChoice, type AdapterList, type AdapterQuery, chooseAdapter, listAdapters } from './adapter.js';
-import { type AdapterInfoLike, capabilitiesOf, featuresToRequest, limitsToRequest, packedDotFeature } from './capabilities.js';
+import { type AdapterInfoLike, adapterName, capabilitiesOf, featuresToRequest, limitsToRequest, packedDotFeature } from './capabilities.js';
 import { DeviceHealth } from './health.js';
 import { GpuMemory } from './memory.js';
 import { PipelineCache } from './pipeline-cache.js';
@@ -181,8 +181,9 @@ async function adopt(device: GPUDevice, options: GpuDeviceOptions): Promise<Part
   for (const name of ['adapter', 'powerPreference', 'checked', 'software'] as const) {
     if (options[name] !== undefined) throw new ArgumentError(name, `"${name}" chooses an adapter, but the caller brought a device: give one of the two`);
   }
-  const capabilities = capabilitiesOf(device, infoOf(device), await compilesPackedDot(device));
-  return { device, owned: false, capabilities, name: capabilities.description, backend: 'webgpu', checks: 'host', reason: 'the caller brought the device' };
+  const info = infoOf(device);
+  const capabilities = capabilitiesOf(device, info, await compilesPackedDot(device));
+  return { device, owned: false, capabilities, name: adapterName(info), backend: 'webgpu', checks: 'host', reason: 'the caller brought the device' };
 }
 
 /** Language features hang on the GPU object, which a device does not lead to: so a small module is compiled. */

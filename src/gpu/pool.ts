@@ -3,6 +3,7 @@
 import type { CapabilityMask } from '../core/capabilities.js';
 import { ArgumentError, CentellaError, DeviceLostError, DisposedError } from '../core/errors.js';
 import type { AdapterList } from './adapter.js';
+import { isPartOfName } from './capabilities.js';
 import { GpuDevice, type GpuDeviceOptions } from './device.js';
 import { type SkippedAdapter, usableAdapters } from './pool-adapters.js';
 import { leastBusy, type MapContext, type MapFunction, MapRun, type PoolWorker } from './pool-map.js';
@@ -239,10 +240,7 @@ function wantedOf(device: GPUDevice | GpuDevice, options: GpuDeviceOptions): Wan
 }
 
 function namedAdapter(wanted: number | string, { adapters }: AdapterList): { index: number; name: string; backend: string } {
-  const found =
-    typeof wanted === 'number'
-      ? adapters.find(({ index }) => index === wanted)
-      : adapters.find(({ name }) => name.toLowerCase().includes(wanted.toLowerCase()));
+  const found = typeof wanted === 'number' ? adapters.find(({ index }) => index === wanted) : adapters.find(({ name }) => isPartOfName(wanted, name));
   if (found !== undefined) return found;
   const known = adapters.map(({ index, name, backend }) => `${index}: ${name} (${backend})`).join('; ');
   throw new ArgumentError(

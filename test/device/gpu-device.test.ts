@@ -50,6 +50,11 @@ describe('GpuDevice', () => {
     const byName = await open({ adapter: listed?.name.toUpperCase() ?? '' });
     expect(byName.adapterInfo).toEqual(byIndex.adapterInfo);
     expect(byName.reason).toContain('chosen by the name');
+    // However it was found, an adapter has one name.
+    const automatic = await open();
+    expect(byName.adapterInfo.name).toBe(listed?.name);
+    expect(adapters.map(({ name }) => name)).toContain(automatic.adapterInfo.name);
+    expect((await open({ device: automatic.device })).adapterInfo.name).toBe(automatic.adapterInfo.name);
   });
 
   it('refuses adapters that are not there, and software ones in an automatic choice', async () => {

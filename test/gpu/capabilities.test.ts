@@ -1,7 +1,16 @@
 import { describe, expect, it } from 'vitest';
 import { baseCapabilities } from '../../src/core/capabilities.js';
 import { reachable } from '../../src/gpu/adapter.js';
-import { capabilitiesOf, describe as describeAdapter, featuresToRequest, isSoftware, limitsToRequest } from '../../src/gpu/capabilities.js';
+import {
+  adapterName,
+  capabilitiesOf,
+  describe as describeAdapter,
+  featuresToRequest,
+  identifier,
+  isPartOfName,
+  isSoftware,
+  limitsToRequest,
+} from '../../src/gpu/capabilities.js';
 import { dawnFlags, parseAdapterList } from '../../src/platform/dawn.js';
 
 function source(features: readonly string[], limits: Partial<typeof baseCapabilities.limits> = {}) {
@@ -52,6 +61,14 @@ describe('capabilities of an adapter', () => {
     expect(describeAdapter({ device: 'nvidia-h200', description: 'NVIDIA: 580.1' })).toBe('nvidia-h200 (NVIDIA: 580.1)');
     expect(describeAdapter({ device: '', description: '', vendor: 'apple', architecture: 'metal-3' })).toBe('apple metal-3');
     expect(describeAdapter({})).toBe('unnamed adapter');
+  });
+
+  it('has one name for an adapter, which is found as its driver writes it too', () => {
+    expect(adapterName({ device: 'nvidia-h200', description: 'NVIDIA: 580.1' })).toBe('nvidia-h200');
+    expect(adapterName({ device: 'llvmpipe-llvm-15-0-6-256-bits-', description: 'llvmpipe: Mesa' })).toBe(identifier('llvmpipe (LLVM 15.0.6, 256 bits)'));
+    expect(adapterName({ description: 'A card' })).toBe('A card');
+    expect(['NVIDIA H200', 'nvidia-h200', 'H200', ''].map((part) => isPartOfName(part, 'nvidia-h200'))).toEqual([true, true, true, true]);
+    expect(['H100', '(?)'].map((part) => isPartOfName(part, 'nvidia-h200'))).toEqual([false, false]);
   });
 });
 
