@@ -54,6 +54,16 @@ export class BatchRecord {
     return this.#views;
   }
 
+  /** Grows with every reset. */
+  get generation(): number {
+    return this.#generation;
+  }
+
+  /** Whether nothing ended what was recorded in a generation: no reset, no end of the batch. */
+  isCurrent(generation: number): boolean {
+    return !this.#disposed && generation === this.#generation;
+  }
+
   /** Forgets everything; ids given so far are void. */
   reset(): void {
     this.check();

@@ -1,4 +1,4 @@
-import { ArgumentError, UnsupportedError } from '../core/errors.js';
+import { ArgumentError, BusyError, UnsupportedError } from '../core/errors.js';
 import { elementCount, sameShape } from '../core/tensor.js';
 import { TensorView } from '../core/views/tensor-view.js';
 import type { PipelineCache } from '../gpu/pipeline-cache.js';
@@ -317,6 +317,7 @@ export class GpuCommandBatch {
     this.#executed = false;
   }
 
+  /** Frees what the batch has on the device. Calls in flight end with their results where the work was submitted, else with `DisposedError`, as later ones do. Again is no error. */
   dispose(): void {
     this.#record.dispose();
     this.#release();
@@ -334,7 +335,14 @@ export class GpuCommandBatch {
     this.#release();
     const tensors = new TensorStore(this.#backend);
     for (const [index, storage] of this.#imports) tensors.adopt(leafName(index), { dtype: 'f32', shape: this.#record.values[index]?.shape ?? [] }, storage);
+    const { generation } = this.#record;
     const graph = await CompiledGraph.compile(batchGraph(this.#record.values, outputs), this.#backend, { tensors, regions: true });
+    if (!this.#record.isCurrent(generation)) {
+      graph.dispose();
+      tensors.dispose();
+      this.#record.check();
+      throw new BusyError('the batch was reset while execute() compiled it: await execute() before reset()');
+    }
     for (const index of this.#uploads.keys()) this.#changed.add(index);
     const inputs = new Set(graph.plan.graph.nodes.flatMap((node) => (node.op === 'input' ? [node.params.name] : [])));
     this.#compiled = { graph, tensors, outputs: new Set(outputs), inputs, values: this.#record.values.length };

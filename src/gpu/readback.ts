@@ -101,9 +101,11 @@ export class ReadbackRing {
       this.#assertUsable();
       throw await this.#health.explain(error, `reading back ${size} bytes`);
     }
+    slot.busy = false;
+    // Between the mapping and this line whoever else waits may have ended the ring or the device: then the buffer is gone.
+    if (this.#disposed || this.#health.disposed) this.#assertUsable();
     const bytes = buffer.getMappedRange(0, size).slice(0);
     buffer.unmap();
-    slot.busy = false;
     this.#health.check();
     return bytes;
   }

@@ -1,5 +1,5 @@
 import { byteLengthOf } from '../core/dtype.js';
-import { ArgumentError, FormatError } from '../core/errors.js';
+import { ArgumentError, DisposedError, FormatError } from '../core/errors.js';
 import type { MemoryClass } from '../core/memory.js';
 import { byteLengthOfType, elementCount, formatType, roundUp, sameShape, type TensorType } from '../core/tensor.js';
 import type { RowShard } from '../ops/target.js';
@@ -23,6 +23,7 @@ export interface StoredTensor {
 export class TensorStore {
   readonly #backend: Backend;
   readonly #tensors = new Map<string, StoredTensor>();
+  #disposed = false;
 
   constructor(backend: Backend) {
     this.#backend = backend;
@@ -34,6 +35,7 @@ export class TensorStore {
 
   /** Makes room for a tensor; asking again for one that is there with the same type is no error. Packed matrices are split by rows where the backend wants it. */
   async allocate(name: string, type: TensorType, memoryClass: MemoryClass): Promise<StoredTensor> {
+    this.#check();
     const known = this.#tensors.get(name);
     const packed = memoryClass === 'weights' && isPacked(type);
     if (known !== undefined) {
@@ -53,6 +55,9 @@ export class TensorStore {
       const label = rows.length > 1 ? `${name} rows ${shard.start} to ${shard.start + shard.rows}` : name;
       shards.push({ ...shard, storage: await this.#backend.allocate(label, Math.max(bytes, 4), memoryClass).catch(releasing(shards, index)) });
     }
+    // What was allocated after `dispose` is nobody's.
+    if (this.#disposed) for (const { storage } of shards) storage.free();
+    this.#check();
     const tensor: StoredTensor = { name, type, shards, byteLength: shards.reduce((sum, shard) => sum + shard.storage.byteLength, 0) };
     this.#tensors.set(name, tensor);
     return tensor;
@@ -78,6 +83,7 @@ export class TensorStore {
 
   /** Takes a tensor's bytes piece by piece, in order, as a file gives them. */
   writer(name: string): TensorWriter {
+    this.#check();
     const tensor = this.#tensors.get(name);
     if (tensor === undefined) throw new ArgumentError('name', `there is no tensor "${name}" here: allocate it first`);
     return isStoredPacked(tensor) ? new PackedWriter(this.#backend, tensor) : new PlainWriter(this.#backend, tensor);
@@ -88,6 +94,7 @@ export class TensorStore {
     return {
       bank: (index) => present(banks[index], `bank ${index}`),
       leaf: (owner, shard) => {
+        this.#check();
         const value = plan.values.get(owner);
         if (value?.storage === 'constant') return present(constants.get(owner), `constant ${value.name}`);
         return present(this.#tensors.get(value?.name ?? '')?.shards[shard]?.storage, `"${value?.name ?? owner}" shard ${shard}`);
@@ -101,8 +108,14 @@ export class TensorStore {
     this.#tensors.delete(name);
   }
 
+  /** Frees every tensor; calls after it, and those in flight that would go on, throw `DisposedError`. Again is no error. */
   dispose(): void {
+    this.#disposed = true;
     for (const name of [...this.#tensors.keys()]) this.free(name);
+  }
+
+  #check(): void {
+    if (this.#disposed) throw new DisposedError('the tensors');
   }
 }
 

@@ -1,4 +1,4 @@
-import { DeviceError, type DeviceLostError } from '../core/errors.js';
+import { DeviceError, type DeviceLostError, DisposedError } from '../core/errors.js';
 import type { GpuKernel } from '../core/kernel.js';
 import type { MemoryClass, MemoryLedger } from '../core/memory.js';
 import type { TensorType } from '../core/tensor.js';
@@ -29,27 +29,40 @@ class GpuStorage implements Storage {
   readonly label: string;
   readonly byteLength: number;
   readonly memoryClass: MemoryClass;
-  readonly allocation: GpuAllocation;
+  readonly #allocation: GpuAllocation;
+  #freed = false;
 
   constructor(allocation: GpuAllocation) {
-    this.allocation = allocation;
+    this.#allocation = allocation;
     this.label = allocation.label;
     this.byteLength = allocation.size;
     this.memoryClass = allocation.memoryClass;
   }
 
   get buffer(): GPUBuffer {
-    return this.allocation.buffer;
+    return this.#allocation.buffer;
+  }
+
+  /** @throws DisposedError once it was freed: a submit that uses a destroyed buffer fails as a whole, and with no word on whose call it was. */
+  check(): void {
+    if (this.#freed) throw new DisposedError(`"${this.label}"`);
   }
 
   free(): void {
-    this.allocation.free();
+    this.#freed = true;
+    this.#allocation.free();
   }
 }
 
-function bufferOf(storage: Storage): GPUBuffer {
-  if (storage instanceof GpuStorage) return storage.buffer;
+function gpuStorage(storage: Storage): GpuStorage {
+  if (storage instanceof GpuStorage) return storage;
   throw new DeviceError('E_DEVICE', `"${storage.label}" is not a buffer of this device`);
+}
+
+function bufferOf(storage: Storage): GPUBuffer {
+  const known = gpuStorage(storage);
+  known.check();
+  return known.buffer;
 }
 
 /** Graphs on WebGPU. */
@@ -174,11 +187,14 @@ export class WebGpuBackend implements Backend {
 
 async function prepare(gpu: GpuDevice, readback: ReadbackRing, plan: ExecutionPlan<GpuKernel>, bindings: Bindings): Promise<Executable> {
   const pipelines = await Promise.all(plan.steps.map((step) => gpu.pipelines.get(step.kernel)));
+  gpu.check();
   const recorder = new Recorder();
+  const storages = new Set<GpuStorage>();
   plan.steps.forEach((step, index) => {
     const buffers = step.args.map(({ location }) => {
       const storage = location.storage === 'arena' ? bindings.bank(location.bank) : bindings.leaf(location.owner, location.shard);
       const start = location.storage === 'arena' ? 0 : (bindings.leafOffset?.(location.owner) ?? 0);
+      storages.add(gpuStorage(storage));
       return { buffer: bufferOf(storage), offset: start + location.offset, size: location.byteLength };
     });
     const pipeline = pipelines[index];
@@ -187,7 +203,7 @@ async function prepare(gpu: GpuDevice, readback: ReadbackRing, plan: ExecutionPl
     const kind = isRepeatable(plan, step) ? step.kernel.key : undefined;
     recorder.add({ label: step.label, pipeline, bindGroup, grid: step.kernel.workgroups, kind });
   });
-  return new GpuExecutable(gpu, readback, recorder);
+  return new GpuExecutable(gpu, readback, recorder, [...storages]);
 }
 
 /** Operations that take the integers of activations for numbers, never for places in memory. */
@@ -208,11 +224,14 @@ class GpuExecutable implements Executable {
   readonly #gpu: GpuDevice;
   readonly #readback: ReadbackRing;
   readonly #recorder: Recorder;
+  /** What the steps bind, each once. */
+  readonly #storages: readonly GpuStorage[];
 
-  constructor(gpu: GpuDevice, readback: ReadbackRing, recorder: Recorder) {
+  constructor(gpu: GpuDevice, readback: ReadbackRing, recorder: Recorder, storages: readonly GpuStorage[]) {
     this.#gpu = gpu;
     this.#readback = readback;
     this.#recorder = recorder;
+    this.#storages = storages;
   }
 
   get stepCount(): number {
@@ -225,7 +244,7 @@ class GpuExecutable implements Executable {
 
   start(writes: readonly RegionWrite[] = [], reads: readonly Region[] = [], times = 1): Submission {
     const { device, queue } = this.#gpu;
-    this.#gpu.check();
+    this.#check();
     for (const { storage, offset, bytes } of writes) queue.writeBuffer(bufferOf(storage), offset, bytes as Uint8Array<ArrayBuffer>);
     const encoder = device.createCommandEncoder();
     const pass = encoder.beginComputePass();
@@ -246,10 +265,16 @@ class GpuExecutable implements Executable {
     const recorder = new Recorder();
     recorder.append(this.#recorder);
     recorder.append(next.#recorder);
-    return new GpuExecutable(this.#gpu, this.#readback, recorder);
+    return new GpuExecutable(this.#gpu, this.#readback, recorder, [...new Set([...this.#storages, ...next.#storages])]);
   }
 
-  profile(): Promise<readonly StepTiming[]> {
+  async profile(): Promise<readonly StepTiming[]> {
+    this.#check();
     return profile(this.#gpu, this.#recorder);
+  }
+
+  #check(): void {
+    this.#gpu.check();
+    for (const storage of this.#storages) storage.check();
   }
 }
