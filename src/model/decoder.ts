@@ -387,6 +387,10 @@ export class Decoder {
     const fits = plan.memory.banks.every((bytes, index) => bytes <= (this.#banks[index]?.byteLength ?? 0));
     const banks = fits ? this.#banks : await allocateBanks(this.backend, [plan]);
     if (!fits) this.#ownBanks.push(...banks);
+    if (this.#disposed) {
+      for (const bank of this.#ownBanks) bank.free();
+      throw new DisposedError('the decoder');
+    }
     run.arena = new Arena(this.backend, plan, banks);
     return run.program.prepare(this.tensors.bindings(plan, banks, new Map()));
   }

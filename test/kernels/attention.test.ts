@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { baseCapabilities, type GpuCapabilities } from '../../src/core/capabilities.js';
 import { selectDecode, selectPrefill } from '../../src/kernels/attention.js';
-import { attentionDecodeKernel, decodeBytes } from '../../src/kernels/attention-decode.js';
+import { attentionDecodeKernel } from '../../src/kernels/attention-decode.js';
+import { decodeBytes } from '../../src/kernels/attention-decode-layout.js';
 import { attentionPrefillKernel, prefillBytes } from '../../src/kernels/attention-prefill.js';
 import type { AttentionProblem } from '../../src/kernels/attention-text.js';
 

@@ -6,7 +6,10 @@ import { GpuBackend } from '../../src/compute/gpu-backend.js';
 import { GpuMatmulCache } from '../../src/compute/matmul-cache/matmul-cache.js';
 import { DisposedError } from '../../src/core/errors.js';
 import type { Backend } from '../../src/runtime/backend.js';
+import { makeDecoder } from './models.js';
+import { syntheticModel } from './synthetic.js';
 
+const model = syntheticModel({ dtype: 'q8_0', layers: 1 });
 const ones = new Float32Array(64).fill(1);
 
 /** Turns of the event loop that lie between the calls and their end: each lets them come a little further. */
@@ -70,7 +73,7 @@ export function disposeSuite(name: string, open: () => Promise<Backend>): void {
       const batch = new GpuCommandBatch(backend);
       const y = batch.relu(batch.upload(ones));
       await batch.execute();
-      const seen = ended([batch.read(y), batch.readMany([y]).then(([first]) => first), batch.execute()]);
+      const seen = ended([batch.read(y), batch.readMany([y]).then(([first]) => first), batch.execute().then(() => undefined)]);
       batch.dispose();
       for (const values of await seen) if (values !== undefined) expect(values).toEqual(ones);
       expect(kept()).toBe(before);
@@ -99,6 +102,22 @@ export function disposeSuite(name: string, open: () => Promise<Backend>): void {
       cache.dispose();
       for (const values of await seen) expect(values.every((value) => value === 8)).toBe(true);
       expect(kept()).toBe(before);
+    });
+
+    test.each(delays)('of a decoder in a long prompt, and between tokens, after %i turns', async (delay) => {
+      const before = kept();
+      const prompt = Array.from({ length: 24 }, (_, i) => i % 7);
+      for (const begin of ['prompt', 'token'] as const) {
+        const decoder = await makeDecoder(backend, model, { contextLength: 64, prefillChunk: 4 });
+        if (begin === 'token') await decoder.nextToken([1]);
+        const seen = ended([begin === 'prompt' ? decoder.nextToken(prompt) : decoder.continueGreedy()]);
+        await turns(delay);
+        decoder.dispose();
+        decoder.dispose();
+        for (const token of await seen) expect(token).toBeLessThan(model.config.vocabulary);
+        await expect(decoder.continueGreedy()).rejects.toThrow(DisposedError);
+        expect(kept()).toBe(before);
+      }
     });
 
     test('of the backend below them', async () => {
