@@ -168,6 +168,7 @@ function walkText(problem: AttentionProblem, shape: MatrixAttentionShape, layout
   ${repeat(moves, (i) => `var keysNext${i}: vec4<u32>; var valuesNext${i}: vec4<u32>;`, ' ')}
   var reference = -1e37;
   var sum = 0.0;
+  if (local == 0u) { atomicStore(&grown, 0u); }
 ${fetch('keys', start)}
 ${put('keys', 0)}
 ${fetch('values', start)}

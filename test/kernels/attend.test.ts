@@ -53,6 +53,19 @@ describe('selectAttend', () => {
     expect(selectAttend(narrow(1024, { width: 64 }), rich)).toMatchObject({ subgroups: 16, slices: 2 });
   });
 
+  it('gives a slice as many columns as a subgroup has lanes, so that every lane ends with a sum', () => {
+    for (const size of [8, 16, 32, 64, 128]) {
+      for (const width of [64, 128, 256]) {
+        const device = { ...rich, subgroupMinSize: size, subgroupMaxSize: size };
+        const shape = size <= width ? selectAttend(narrow(512, { width }), device) : undefined;
+        if (shape === undefined) continue;
+        expect(width / shape.slices).toBeGreaterThanOrEqual(size);
+        expect(attendKernel(narrow(512, { width }), shape, { plain: true, packed: false }).wgsl()).toContain('part[subgroup *');
+      }
+    }
+    expect(selectAttend(narrow(512, { width: 64 }), { ...rich, subgroupMinSize: 64, subgroupMaxSize: 64 })).toMatchObject({ slices: 1 });
+  });
+
   it('leaves long windows to two dispatches, and those whose values do not fit the registers', () => {
     expect(selectAttend(narrow(1025), rich)).toBeUndefined();
     expect(selectAttend(narrow(1024, { width: 64 }), { ...floors, subgroupMinSize: 8, subgroupMaxSize: 8 })).toBeUndefined();

@@ -245,6 +245,15 @@ describe('the text of kernels on matrices', () => {
     for (const width of [256, 40_000]) expect(await compiler.errors(normKernel(4, width, 1e-5, selectNorm(width, matrices), undefined, true))).toEqual([]);
   });
 
+  it('clears what workgroups share before they read it: unchecked devices do not', () => {
+    const one = attention({ width: 64 });
+    const shape = selectMatrixAttention(one, matrices)?.shape;
+    const text = shape === undefined ? '' : attentionMatrixKernel(one, shape).wgsl();
+    const walk = text.indexOf('for (var tile');
+    expect(text.slice(0, walk)).toContain('atomicStore(&grown, 0u)');
+    expect(text.slice(text.indexOf('atomicStore(&grown, 0u)'), walk)).toContain('workgroupBarrier()');
+  });
+
   it('is valid for matrices that are turned', async () => {
     for (const [lines, k] of [
       [128, 128],

@@ -71,6 +71,7 @@ describe('a product of a few lines', () => {
   it('takes narrow and deep workgroups where lines are contiguous', () => {
     expect(selectSkinny(shape(1, 4096, 4096), 1024)).toEqual({ threads: 512, lanes: 4, unroll: 8, splits: 1 });
     expect(selectSkinny(shape(1, 4096, 4096), 256)).toMatchObject({ threads: 256, lanes: 4, splits: 1 });
+    expect(selectSkinny(shape(1, 4096, 4096), 384)).toMatchObject({ threads: 256, lanes: 4 });
     expect(selectSkinny(shape(1, 4096, 65_536), 1024)).toMatchObject({ lanes: 32, splits: 1 });
   });
 

@@ -36,8 +36,9 @@ export function selectAttend(problem: AttendProblem, capabilities: GpuCapabiliti
   const size = capabilities.subgroupMinSize;
   const { maxComputeInvocationsPerWorkgroup: invocations, maxComputeWorkgroupStorageSize: bytes } = capabilities.limits;
   const long = window > shortWindow / 2;
-  // Columns of a slice: at least 32 (a lane's 8 sums are shared by at most 8 rows). Short windows take about 64 workgroups, long ones as many as there are slices.
-  const most = Math.max(1, Math.min(4, width / 32));
+  // Columns of a slice: at least 32, and no fewer than a subgroup has lanes (a lane's 8 sums are shared by at most 8 rows). Short windows take about 64 workgroups, long ones as many as there
+  // are slices.
+  const most = Math.max(1, Math.min(4, width / Math.max(32, size)));
   const slices = long ? most : Math.min(most, 2 ** Math.max(0, Math.ceil(Math.log2(64 / heads))));
   const columns = width / slices;
   const subgroups = Math.min(long || columns > 32 ? 16 : 8, Math.floor(invocations / size));

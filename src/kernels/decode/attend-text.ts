@@ -2,6 +2,7 @@
  * What the fused attentions of one token share. Eight neighbours' elements of a head lie in one lane, so that a row of an f16 cache is one 16-byte load a lane; `sub` is the lane within a row.
  */
 
+import { PlanError } from '../../core/errors.js';
 import type { RopePairing } from '../../ops/params.js';
 import { f32Literal } from '../template.js';
 
@@ -93,6 +94,8 @@ export function scatterSums(names: readonly string[], from: number, to: number, 
   let text = '';
   for (let step = from; step >= to; step /= 2) {
     const half = sums.length / 2;
+    if (!Number.isInteger(half))
+      throw new PlanError(`${names.length} sums cannot be shared out by lanes ${from} to ${to} apart: fewer than one is left of them`);
     const list = sums;
     const up = `${tag}Up${step}`;
     text += `  let ${up} = (lane & ${step}u) != 0u;\n`;

@@ -74,7 +74,8 @@ const busyGroups = 256;
 export function selectSkinny(shape: GemmShape, maxThreads: number): SkinnyPlan {
   const sides = sidesOf(shape);
   const narrow = !sides.depthFast && sides.few === 1;
-  const threads = narrow ? Math.min(512, maxThreads) : 256;
+  // A power of two: slices are added up in halves.
+  const threads = narrow ? 2 ** Math.floor(Math.log2(Math.min(512, maxThreads))) : 256;
   const groups = (lanes: number): number => Math.ceil(sides.lines / groupLines(sides, { threads, lanes }));
   const widths = sides.depthFast ? [32, 64, 128, 256] : narrow ? [32, 16, 8, 4] : [32];
   const enough = sides.depthFast ? 4 * busyGroups : busyGroups;
