@@ -4,6 +4,7 @@
  * Arguments: --vocabulary=N,... (default 32000,128256,151936,262144), --threads=N of the workgroup that draws (default: as selected).
  */
 
+import { resolveSampling } from '../src/engine/sampler.js';
 import { GpuDevice } from '../src/gpu/device.js';
 import { drawKernel } from '../src/kernels/sampling/draw.js';
 import { drawThreads } from '../src/kernels/sampling/rule.js';
@@ -18,16 +19,7 @@ import type { BenchResult, Figure } from './support/result.js';
 
 export const summary = 'drawing a token on the device, by its clock';
 
-const plain: SamplingParameters = {
-  temperature: 0.8,
-  topK: 40,
-  topP: 0.95,
-  minP: 0.05,
-  repetitionPenalty: 1,
-  frequencyPenalty: 0,
-  presencePenalty: 0,
-  seed: 1,
-};
+const plain: SamplingParameters = resolveSampling({ seed: 1 });
 
 const settings: readonly (readonly [name: string, parameters: SamplingParameters])[] = [
   ['defaults', plain],

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { Sampler } from '../../src/engine/sampler.js';
+import { resolveSampling, Sampler } from '../../src/engine/sampler.js';
 import { GpuDevice } from '../../src/gpu/device.js';
 import { GraphBuilder } from '../../src/graph/builder.js';
 import { redrawCases } from '../../src/ops/cases/sampling.js';
@@ -37,16 +37,7 @@ test.each([...own, ...dealt(others).flat()].map((opCase) => [opCase.name, opCase
 });
 
 describe('a stream of draws', () => {
-  const plain: SamplingParameters = {
-    temperature: 0.9,
-    topK: 40,
-    topP: 0.95,
-    minP: 0.05,
-    repetitionPenalty: 1,
-    frequencyPenalty: 0,
-    presencePenalty: 0,
-    seed: 0,
-  };
+  const plain: SamplingParameters = resolveSampling({ temperature: 0.9, seed: 0 });
   /** Six likely tokens, by their probabilities, and many that are not. */
   const likely = new Map([3, 77, 78, 300, 598, 599].map((token, i) => [token, [0.02, 0.08, 0.1, 0.2, 0.25, 0.35][i] ?? 0]));
   const logits = Float32Array.from({ length: vocabulary }, (_, token) => Math.log(likely.get(token) ?? 1e-5 * (1 + (token % 7))));
