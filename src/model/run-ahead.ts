@@ -10,6 +10,9 @@ const mostRuns = 8;
 /** A read that takes less was there before it was asked for, and says nothing of how long the runs took. */
 const promptMs = 0.2;
 
+/** Sleeps after which the runs were there already, one after another, that make an estimate worthless: the device may have been idle meanwhile. */
+const mostOversleeps = 3;
+
 /** Waits end this much before the runs are expected to: timers are late by up to a millisecond. */
 const earlyMs = 0.5;
 
@@ -25,8 +28,11 @@ export class RunAhead {
   #arrived: readonly number[] = [];
   #taken = 0;
   #waiting = 0;
-  /** Smoothed milliseconds of a run. */
+  /** Smoothed milliseconds of a run, and the measurements in it: one alone may be a pause of this thread. */
   #runMs: number | undefined;
+  #measured = 0;
+  /** Sleeps in a row after which the runs were there already. */
+  #overslept = 0;
   /** When a submit was last seen to end, and the runs read since. */
   #lastEnd: number | undefined;
   #runsSince = 0;
@@ -87,7 +93,7 @@ export class RunAhead {
 
   /** Sleeps until the next `runs` runs are nearly done, where it is known when that is; says whether it did. */
   async #sleep(runs: number): Promise<boolean> {
-    if (!this.#patient || this.#runMs === undefined || this.#lastEnd === undefined) return false;
+    if (!this.#patient || this.#runMs === undefined || this.#measured < 2 || this.#lastEnd === undefined) return false;
     const due = this.#lastEnd + (this.#runsSince + runs) * this.#runMs - earlyMs;
     const wait = Math.floor(due - performance.now());
     if (wait < 1) return false;
@@ -101,15 +107,26 @@ export class RunAhead {
     this.#runsSince += runs;
     if (now - asked < promptMs) {
       // It was there already. After a sleep, expect the next ones sooner; else the reader was slow, and the device may have been idle since.
-      if (slept) this.#runMs = (this.#runMs ?? 0) * 0.98;
-      else this.#lastEnd = undefined;
+      if (slept && ++this.#overslept < mostOversleeps) {
+        this.#runMs = (this.#runMs ?? 0) * 0.98;
+        return;
+      }
+      if (slept) this.#measured = 0;
+      this.#overslept = 0;
+      this.#lastEnd = undefined;
       return;
     }
-    if (this.#lastEnd !== undefined) {
-      const runMs = (now - this.#lastEnd) / this.#runsSince;
-      this.#runMs = this.#runMs === undefined ? runMs : 0.8 * this.#runMs + 0.2 * runMs;
-    }
+    this.#overslept = 0;
+    if (this.#lastEnd !== undefined) this.#runMs = this.#smoothed((now - this.#lastEnd) / this.#runsSince);
     this.#lastEnd = now;
     this.#runsSince = 0;
+  }
+
+  /** The estimate with one measurement more. A pause of this thread passes for a long run: no measurement more than doubles the estimate, and a much shorter one replaces it. */
+  #smoothed(runMs: number): number {
+    const before = this.#runMs;
+    const replaces = before === undefined || this.#measured === 0 || runMs < before / 2;
+    this.#measured++;
+    return replaces ? runMs : 0.8 * before + 0.2 * Math.min(runMs, 2 * before);
   }
 }

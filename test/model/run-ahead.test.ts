@@ -12,6 +12,9 @@ class FakeDevice {
   /** Milliseconds that reads were waited for. */
   waited = 0;
   cancelled = 0;
+  /** The read that is answered late, counted from 0, because this thread is busy with something else, and by how many milliseconds. */
+  pause = { read: -1, ms: 0 };
+  #reads = 0;
 
   submit(runs: number, runMs: number): Submission {
     for (let run = 0; run < runs; run++) advanceState(this.#words, this.#token++);
@@ -21,7 +24,7 @@ class FakeDevice {
     return {
       read: () => {
         this.waited += Math.max(0, end - this.now);
-        this.now = Math.max(this.now, end);
+        this.now = Math.max(this.now, end) + (this.#reads++ === this.pause.read ? this.pause.ms : 0);
         return Promise.resolve([bytes]);
       },
       cancel: () => {
@@ -92,6 +95,21 @@ describe('runs ahead', () => {
     await take(ahead, 40, 0.5);
     await take(ahead, 40, 0.5, 50);
     expect(ahead.submitRuns).toBe(8);
+  });
+
+  test.each([1, 2, 3, 40])('are not slept through for long after this thread paused at read %s', async (read) => {
+    device.pause = { read, ms: 3000 };
+    await take(new RunAhead(true), 800, 0.5);
+    expect(device.now).toBeGreaterThan(3000);
+    expect(device.now - 3000).toBeLessThan(2 * 800 * 0.5);
+  });
+
+  test('that become shorter are not slept through for long', async () => {
+    const ahead = new RunAhead(true);
+    await take(ahead, 60, 20);
+    const before = device.now;
+    await take(ahead, 400, 0.5);
+    expect(device.now - before).toBeLessThan(400 * 0.5 + 5 * 20);
   });
 
   test('are forgotten with all that has arrived of them', async () => {
