@@ -152,8 +152,9 @@ export class Decoder {
     await Promise.all([...[...needed].map((run) => this.#executable(run)), this.#drawing(step)]);
   }
 
-  /** Forgets the cache's tokens from `position` on. */
+  /** Forgets the cache's tokens from `position` on. Not in the middle of a run: BusyError. */
   rewind(position = 0): void {
+    this.#checkIdle();
     if (!(Number.isInteger(position) && position >= 0 && position <= this.#position))
       throw new ArgumentError('position', `the cache holds ${this.#position} tokens, got ${position}`);
     if (position !== this.#position) this.#forgetAhead();
@@ -162,6 +163,7 @@ export class Decoder {
 
   /** Stands after `position` tokens with whatever the cache holds: for measuring long contexts without feeding them. @internal */
   assume(position: number): void {
+    this.#checkIdle();
     if (!(Number.isInteger(position) && position >= 0 && position < this.options.contextLength))
       throw new ArgumentError('position', `the cache has room for ${this.options.contextLength} tokens, got ${position}`);
     this.#forgetAhead();
@@ -220,6 +222,8 @@ export class Decoder {
       while (ahead.submits < submitsAhead[this.backend.kind] && ahead.runs < useful) await this.#runAhead(Math.min(ahead.submitRuns, useful - ahead.runs));
       try {
         const token = await ahead.next();
+        // Runs over freed storage choose nothing.
+        this.#checkAlive();
         this.#position++;
         return this.#checkToken(token);
       } catch (error) {
@@ -234,6 +238,7 @@ export class Decoder {
     const position = this.#position + this.#ahead.runs;
     const run = this.#runFor(1, position);
     const executable = await this.#continuing(run);
+    this.#checkAlive();
     const runs = Math.min(wanted, run.window - position);
     this.#ahead.add(runs, executable.start(noWrites, this.#sessionReads(), runs));
     const next = this.#runs.find((run) => run.rows === 1 && position < run.window && position + compileAhead >= run.window);
@@ -293,6 +298,8 @@ export class Decoder {
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
+    // The reads of a device that others use as well; a call in the middle of one ends with it.
+    if (!this.#running) this.#ahead.forget();
     for (const bank of [...this.#banks, ...this.#ownBanks]) bank.free();
     this.#made?.dispose();
     this.tensors.dispose();
@@ -319,9 +326,9 @@ export class Decoder {
         const draws = start === ids.length && draw !== undefined;
         const executable = await (draws ? this.#drawing(run) : this.#executable(run));
         const writes = draws ? [...this.#writes(chunk), ...((await this.#drawProgram)?.writes(draw) ?? [])] : this.#writes(chunk);
-        const pending = executable.run(writes, start === ids.length ? [read(run)] : []);
+        this.#checkAlive();
+        results = await executable.run(writes, start === ids.length ? [read(run)] : []);
         this.#position += rows;
-        results = await pending;
         // A run without reads resolves as soon as it is submitted: two chunks are on their way at most, and timers and signals are served meanwhile.
         await chunkBefore;
         if (start === ids.length) break;
@@ -388,7 +395,8 @@ export class Decoder {
     const banks = fits ? this.#banks : await allocateBanks(this.backend, [plan]);
     if (!fits) this.#ownBanks.push(...banks);
     if (this.#disposed) {
-      for (const bank of this.#ownBanks) bank.free();
+      // What was allocated after `dispose` is nobody's.
+      for (const bank of this.#ownBanks.splice(0)) bank.free();
       throw new DisposedError('the decoder');
     }
     run.arena = new Arena(this.backend, plan, banks);
@@ -421,14 +429,23 @@ export class Decoder {
   }
 
   async #exclusive<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#disposed) throw new DisposedError('the decoder');
-    if (this.#running) throw new BusyError('the decoder is in the middle of a run: await it first');
+    this.#checkIdle();
     this.#running = true;
     try {
       return await work();
     } finally {
       this.#running = false;
+      if (this.#disposed) this.#ahead.forget();
     }
+  }
+
+  #checkAlive(): void {
+    if (this.#disposed) throw new DisposedError('the decoder');
+  }
+
+  #checkIdle(): void {
+    this.#checkAlive();
+    if (this.#running) throw new BusyError('the decoder is in the middle of a run: await it first');
   }
 
   /** The token that the last run chose, from the first words of the session state. */
@@ -439,6 +456,7 @@ export class Decoder {
 
   #checkToken(token: number | undefined): number {
     if (token !== undefined && token !== noToken) return token;
+    this.#canContinue = false;
     throw new CentellaError('E_NUMERICAL', `the logits after ${this.#position} tokens are not finite: the weights or the device are broken`);
   }
 

@@ -85,6 +85,22 @@ describe('a decode step after warm-up', () => {
     expect(calls.counts.submit).toBe(3);
   });
 
+  test('decoders that end with runs on their way, or in the middle of a call, leave the device to others', async () => {
+    for (let i = 0; i < 5; i++) {
+      const other = await makeDecoder(backend, model, { contextLength, prefillChunk });
+      await other.nextToken([1, 2]);
+      await other.continueGreedy();
+      const call = i < 4 ? undefined : other.continueGreedy(2);
+      if (call !== undefined) expect(() => other.rewind()).toThrow(expect.objectContaining({ code: 'E_BUSY' }));
+      other.dispose();
+      if (call !== undefined) await expect(call).rejects.toMatchObject({ code: 'E_DISPOSED' });
+    }
+    await backend.idle();
+    decoder.rewind(0);
+    await decoder.nextToken([1]);
+    await expect(decoder.continueGreedy()).resolves.toBeTypeOf('number');
+  });
+
   test('the ledger is packed weights, cache, arena and small constants, and nothing after disposal', async () => {
     const { byClass } = backend.ledger();
     const { config, weights } = model;
