@@ -1,49 +1,20 @@
-import { ArgumentError, BusyError, CentellaError, ContextError, DisposedError, throwIfAborted } from '../core/errors.js';
+import { ArgumentError, BusyError, CentellaError, DisposedError, throwIfAborted } from '../core/errors.js';
 import type { TensorType } from '../core/tensor.js';
-import type { Graph } from '../graph/graph.js';
 import { type RewriteEntry, rewrite } from '../graph/rewrite.js';
-import { chosenTokens, chosenWords, noToken, stateWord, stateWords } from '../ops/state.js';
+import { chosenTokens, chosenWords, noToken, stateWord } from '../ops/state.js';
 import { Arena, allocateBanks } from '../runtime/arena.js';
-import type { Backend, BackendKind, Executable, Program, Region, RegionWrite, StepTiming, Storage } from '../runtime/backend.js';
+import type { Backend, BackendKind, Executable, Region, RegionWrite, StepTiming, Storage } from '../runtime/backend.js';
 import { withWork } from '../runtime/profile.js';
 import { TensorStore } from '../runtime/tensors.js';
+import { checkIds, checkRoom } from './decoder-checks.js';
 import type { DecoderConfig } from './decoder-config.js';
 import { decoderGraph, decoderNames } from './decoder-graph.js';
 import { type DecoderOptions, decoderRuns } from './decoder-runs.js';
+import { makeTensors } from './decoder-tensors.js';
 import { type Draw, DrawProgram } from './draw-program.js';
+import { PreparedRun } from './prepared-run.js';
 import { promptRuns } from './prompt-runs.js';
-import { ropeTable } from './rope-table.js';
 import { RunAhead } from './run-ahead.js';
-
-/** A graph for runs of up to `rows` rows at positions below `window`: described, planned and compiled when it is first needed. */
-class Run {
-  readonly rows: number;
-  readonly window: number;
-  /** Where the values of `program` are; set before the executable is there. */
-  arena: Arena | undefined;
-  executable: Promise<Executable> | undefined;
-  /** The executable with a draw from its logits after it. */
-  drawing: Promise<Executable> | undefined;
-  readonly #plan: () => Program;
-  #program: Program | undefined;
-
-  constructor(rows: number, window: number, plan: () => Program) {
-    this.rows = rows;
-    this.window = window;
-    this.#plan = plan;
-  }
-
-  get program(): Program {
-    this.#program ??= this.#plan();
-    return this.#program;
-  }
-
-  outputRegion(name: string): Region {
-    const output = this.program.plan.graph.outputs.find((candidate) => candidate.name === name);
-    if (output === undefined || this.arena === undefined) throw new ArgumentError('name', `the graph has no output "${name}"`);
-    return this.arena.region(output.node);
-  }
-}
 
 /**
  * A decoder on a backend: weights, KV cache and the steps of decode and prefill. Tokens go in by their ids, and out comes the next token, the most likely one or a drawn one (both chosen on the
@@ -60,7 +31,7 @@ export class Decoder {
   /** Of runs that do not fit into the shared ones. */
   readonly #ownBanks: Storage[] = [];
   /** By rows, smallest first; the first decodes. */
-  readonly #runs: readonly Run[];
+  readonly #runs: readonly PreparedRun[];
   readonly #report: readonly RewriteEntry[];
   #position = 0;
   /** Whether the session on the device stands where `#position` does, with a chosen token to go on from. */
@@ -83,7 +54,7 @@ export class Decoder {
     tensors: TensorStore;
     weights: ReadonlyMap<string, TensorType>;
     banks: readonly Storage[];
-    runs: readonly Run[];
+    runs: readonly PreparedRun[];
     report: readonly RewriteEntry[];
   }) {
     this.backend = parts.backend;
@@ -109,17 +80,12 @@ export class Decoder {
   ): Promise<Decoder> {
     const described = decoderRuns(backend.kind, config, weights, options, backend.refuses);
     const maxRows = described.at(-1)?.rows ?? 1;
-    const runs = described.map((run) => new Run(run.rows, run.window, () => backend.program(run.graph)));
+    const runs = described.map((run) => new PreparedRun(run.rows, run.window, () => backend.program(run.graph)));
     const planned = [...new Set([runs[0], runs.at(-1)])].flatMap((run) => (run === undefined ? [] : [run.program.plan]));
     const tensors = new TensorStore(backend);
     let banks: readonly Storage[] = [];
     try {
-      await allocateTensors(tensors, planned[0]?.graph);
-      // Padding rows are gathered too: their ids have to be rows of the embedding from the first run on.
-      await tensors.write(decoderNames.session, new Uint8Array(stateWords(maxRows) * 4));
-      const { rotated, ropeBase: base, ropePositionScale: positionScale } = config;
-      const table = ropeTable({ positions: options.contextLength, rotated, base, positionScale, ...(ropeFactors ? { factors: ropeFactors } : {}) });
-      await tensors.write(decoderNames.ropeTable, new Uint8Array(table.buffer));
+      await makeTensors(tensors, planned[0]?.graph, config, { positions: options.contextLength, rows: maxRows, ropeFactors });
       banks = await allocateBanks(backend, planned);
     } catch (error) {
       tensors.dispose();
@@ -211,7 +177,7 @@ export class Decoder {
 
   #continue(wanted: number, draws: boolean): Promise<number> {
     return this.#exclusive(async () => {
-      this.#checkRoom(1);
+      checkRoom(1, this.#position, this.options.contextLength);
       if (!this.#canContinue || this.#draws !== draws)
         throw new ArgumentError(
           'decoder',
@@ -252,9 +218,9 @@ export class Decoder {
 
   /** Feeds tokens; resolves with the logits after each of them, f32 [ids, vocabulary]. The activations for it are allocated for the call. */
   async evaluate(ids: readonly number[]): Promise<Float32Array> {
-    this.#checkIds(ids);
+    checkIds(ids, this.config.vocabulary);
     return this.#exclusive(async () => {
-      this.#checkRoom(ids.length);
+      checkRoom(ids.length, this.#position, this.options.contextLength);
       this.#forgetAhead();
       const { vocabulary } = this.config;
       const logits = new Float32Array(ids.length * vocabulary);
@@ -264,7 +230,7 @@ export class Decoder {
       const banks = await allocateBanks(this.backend, [program.plan]);
       try {
         const executable = await program.prepare(this.tensors.bindings(program.plan, banks, new Map()));
-        const run = new Run(rows, this.options.contextLength, () => program);
+        const run = new PreparedRun(rows, this.options.contextLength, () => program);
         run.arena = new Arena(this.backend, program.plan, banks);
         for (let start = 0; start < ids.length; start += rows) {
           const chunk = ids.slice(start, start + rows);
@@ -282,9 +248,9 @@ export class Decoder {
 
   /** Times each step of the run that takes these tokens at the present position; the cache keeps its tokens. */
   async profile(ids: readonly number[]): Promise<readonly StepTiming[]> {
-    this.#checkIds(ids);
+    checkIds(ids, this.config.vocabulary);
     return this.#exclusive(async () => {
-      this.#checkRoom(ids.length);
+      checkRoom(ids.length, this.#position, this.options.contextLength);
       this.#forgetAhead();
       const run = this.#runFor(ids.length);
       const executable = await this.#executable(run);
@@ -310,10 +276,10 @@ export class Decoder {
   }
 
   /** Runs all chunks; reads after the last one only. */
-  async #feed(ids: readonly number[], read: (run: Run) => Region, signal: AbortSignal | undefined, draw?: Draw): Promise<readonly Uint8Array[]> {
+  async #feed(ids: readonly number[], read: (run: PreparedRun) => Region, signal: AbortSignal | undefined, draw?: Draw): Promise<readonly Uint8Array[]> {
     return this.#exclusive(async () => {
-      this.#checkIds(ids);
-      this.#checkRoom(ids.length);
+      checkIds(ids, this.config.vocabulary);
+      checkRoom(ids.length, this.#position, this.options.contextLength);
       this.#forgetAhead();
       let start = 0;
       let chunkBefore = Promise.resolve();
@@ -350,27 +316,27 @@ export class Decoder {
     );
   }
 
-  #runFor(rows: number, position = this.#position): Run {
+  #runFor(rows: number, position = this.#position): PreparedRun {
     const run = this.#runs.find((candidate) => candidate.rows >= rows && position < candidate.window);
     if (run === undefined) throw new ArgumentError('rows', `${rows} rows are more than the largest run takes`);
     return run;
   }
 
-  #executable(run: Run): Promise<Executable> {
+  #executable(run: PreparedRun): Promise<Executable> {
     run.executable ??= this.#prepare(run);
     return run.executable;
   }
 
-  #continuing(run: Run): Promise<Executable> {
+  #continuing(run: PreparedRun): Promise<Executable> {
     return this.#draws ? this.#drawing(run) : this.#executable(run);
   }
 
-  #drawing(run: Run): Promise<Executable> {
+  #drawing(run: PreparedRun): Promise<Executable> {
     run.drawing ??= this.#prepareDrawing(run);
     return run.drawing;
   }
 
-  async #prepareDrawing(run: Run): Promise<Executable> {
+  async #prepareDrawing(run: PreparedRun): Promise<Executable> {
     const executable = await this.#executable(run);
     this.#drawProgram ??= this.#makeDrawProgram();
     const program = await this.#drawProgram;
@@ -389,7 +355,7 @@ export class Decoder {
     throw new DisposedError('the decoder');
   }
 
-  async #prepare(run: Run): Promise<Executable> {
+  async #prepare(run: PreparedRun): Promise<Executable> {
     const { plan } = run.program;
     const fits = plan.memory.banks.every((bytes, index) => bytes <= (this.#banks[index]?.byteLength ?? 0));
     const banks = fits ? this.#banks : await allocateBanks(this.backend, [plan]);
@@ -459,26 +425,6 @@ export class Decoder {
     this.#canContinue = false;
     throw new CentellaError('E_NUMERICAL', `the logits after ${this.#position} tokens are not finite: the weights or the device are broken`);
   }
-
-  #checkRoom(tokens: number): void {
-    const { contextLength } = this.options;
-    if (this.#position + tokens > contextLength) {
-      throw new ContextError(
-        `${tokens} more tokens after ${this.#position} do not fit into a context of ${contextLength}: use a longer context or a shorter prompt`,
-        {
-          tokens: this.#position + tokens,
-          contextLength,
-        },
-      );
-    }
-  }
-
-  /** Kernels trust ids, so that none may pass that the embedding has no row for. */
-  #checkIds(ids: readonly number[]): void {
-    if (ids.length === 0) throw new ArgumentError('ids', 'at least one token has to be fed');
-    const bad = ids.find((id) => !Number.isInteger(id) || id < 0 || id >= this.config.vocabulary);
-    if (bad !== undefined) throw new ArgumentError('ids', `token ids go from 0 to ${this.config.vocabulary - 1}, got ${bad}`);
-  }
 }
 
 /** Submits on their way at once: a GPU works beside this thread, the CPU backend on it. */
@@ -488,11 +434,3 @@ const submitsAhead: { readonly [K in BackendKind]: number } = { webgpu: 4, cpu: 
 const compileAhead = 192;
 
 const noWrites: readonly RegionWrite[] = [];
-
-/** Room for every weight and state of the decoder; all its graphs have the same. */
-async function allocateTensors(tensors: TensorStore, graph: Graph | undefined): Promise<void> {
-  for (const node of graph?.nodes ?? []) {
-    if (node.op === 'param') await tensors.allocate(node.params.name, node.type, node.params.name === decoderNames.ropeTable ? 'constants' : 'weights');
-    if (node.op === 'state') await tensors.allocate(node.params.name, node.type, node.params.name === decoderNames.session ? 'state' : 'kv');
-  }
-}
