@@ -280,6 +280,7 @@ export class GpuBackend {
     return this.#tiled('min', data, width, height);
   }
 
+  /** Frees what was compiled and, where it was opened here, the device. Calls in flight end with their results or with `DisposedError`, as later ones do. Again is no error. */
   async dispose(): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;

@@ -176,7 +176,7 @@ export class Model {
     return this.#backend.ledger();
   }
 
-  /** Frees the weights, the cache and, where the model opened it, the device. */
+  /** Frees the weights, the cache and, where the model opened it, the device. A generation that runs ends with `DisposedError`, in its iteration and in `result`. Again is no error. */
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
