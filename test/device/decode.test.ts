@@ -120,6 +120,11 @@ test('a fused decode step hands its forms on as a plain one hands values', async
     await decoder.tensors.write('output_norm.weight', new Uint8Array(new Float32Array(model.config.width).fill(Number.NaN).buffer));
     await expect(decoder.nextToken(ids)).rejects.toMatchObject({ code: 'E_NUMERICAL' });
     await expect(decoder.continueGreedy()).rejects.toMatchObject({ code: 'E_NUMERICAL' });
+    // A step of one row: no rounding of activations to 8 bits hides one that is no number among others.
+    const gain = new Float32Array(model.config.width).fill(1).fill(Number.NaN, 5, 6);
+    await decoder.tensors.write('output_norm.weight', new Uint8Array(gain.buffer));
+    decoder.rewind(0);
+    await expect(decoder.nextToken(ids.slice(0, 1))).rejects.toMatchObject({ code: 'E_NUMERICAL' });
   } finally {
     decoder.dispose();
   }

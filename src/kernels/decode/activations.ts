@@ -26,13 +26,17 @@ export function activationParts(width: number): { readonly odd: number; readonly
   return { odd: width / 32, scales: width / 16, squares: (width * 3) / 32 };
 }
 
-/** Text of `fn packBlock(values, squares, slot)`: four neighbours hand in the 16 values of block `slot / 4`; all lanes of a subgroup call it, `store` says which of them write. */
+/**
+ * Text of `fn packBlock(values, squares, slot)`: four neighbours hand in the 16 values of block `slot / 4`; all lanes of a subgroup call it, `store` says which of them write. Magnitudes are
+ * compared by their bits, which order NaN above all numbers: the scale of such a block is NaN, and what is multiplied with it.
+ */
 export function packFunction(width: number, name = 'packed'): string {
   return `fn packBlock(values: vec4<f32>, plain: vec4<f32>, slot: u32, store: bool) {
-  let size = abs(values);
-  var most = max(max(size.x, size.y), max(size.z, size.w));
-  most = max(most, subgroupShuffleXor(most, 1u));
-  most = max(most, subgroupShuffleXor(most, 2u));
+  let size = bitcast<vec4<u32>>(values) & vec4<u32>(0x7fffffffu);
+  var bits = max(max(size.x, size.y), max(size.z, size.w));
+  bits = max(bits, subgroupShuffleXor(bits, 1u));
+  bits = max(bits, subgroupShuffleXor(bits, 2u));
+  let most = bitcast<f32>(bits);
   let quants = vec4<i32>(round(values * select(0.0, 127.0 / most, most > 0.0)));
   var sum = quants.x + quants.y + quants.z + quants.w;
   sum += subgroupShuffleXor(sum, 1u);

@@ -22,7 +22,7 @@ export function rowsType(rows: number, columns: number): TensorType {
   return { dtype: 'u32', shape: [roundUp(rowScalesAt(rows, columns) + (rows * columns) / 16, 4)] };
 }
 
-/** One thread makes one block. Magnitudes below 1e-36, whose scale would have no inverse, become zeros. */
+/** One thread makes one block. Magnitudes below 1e-36, whose scale would have no inverse, become zeros; they are compared by their bits, so that a NaN makes the scale NaN. */
 export function packRowsKernel(rows: number, columns: number): GpuKernel {
   const blocks = columns / rowBlock;
   const count = rows * blocks;
@@ -36,8 +36,8 @@ export function packRowsKernel(rows: number, columns: number): GpuKernel {
     wgsl: () => `${declareBindings([
       ['x', 'vec4<f32>', 'read'],
       ['y', 'vec2<u32>', 'read_write'],
-    ])}fn largest(v: vec4<f32>) -> f32 {
-  let size = abs(v);
+    ])}fn largest(v: vec4<f32>) -> u32 {
+  let size = bitcast<vec4<u32>>(v) & vec4<u32>(0x7fffffffu);
   return max(max(size.x, size.y), max(size.z, size.w));
 }
 fn quants(v: vec4<f32>, inverse: f32) -> vec4<i32> { return vec4<i32>(round(v * inverse)); }
@@ -49,7 +49,8 @@ ${mainHead(groups, elementThreads)}  let index = group * ${elementThreads}u + lo
 ${count % elementThreads === 0 ? '' : `  if (index >= ${count}u) { return; }\n`}  let row = index / ${blocks}u;
   let block = index % ${blocks}u;
 ${repeat(8, (i) => `  let v${i} = x[index * 8u + ${i}u];`)}
-  let most = max(max(max(largest(v0), largest(v1)), max(largest(v2), largest(v3))), max(max(largest(v4), largest(v5)), max(largest(v6), largest(v7))));
+  let bits = max(max(max(largest(v0), largest(v1)), max(largest(v2), largest(v3))), max(max(largest(v4), largest(v5)), max(largest(v6), largest(v7))));
+  let most = bitcast<f32>(bits);
   let inverse = select(0.0, 127.0 / most, most > 1e-36);
 ${repeat(8, (i) => `  let q${i} = quants(v${i}, inverse);`)}
   let sums = q0 + q1 + q2 + q3 + q4 + q5 + q6 + q7;
