@@ -93,6 +93,8 @@ function sessionDefaults(backend: Backend, { headWidth }: DecoderConfig, context
   };
 }
 
+const cacheTypes: ReadonlySet<CacheType> = new Set(['f32', 'f16', 'q8_0']);
+
 function contextFor(config: DecoderConfig, options: LoadOptions): number {
   const { contextLength = Math.min(config.trainedContext, defaultContext), prefillChunk = defaultChunk, promptTokens = 1 } = options;
   for (const [name, value] of [
@@ -102,6 +104,9 @@ function contextFor(config: DecoderConfig, options: LoadOptions): number {
   ] as const) {
     if (!Number.isSafeInteger(value) || value < 1) throw new ArgumentError(name, `${name} must be a whole number from 1, got ${value}`);
   }
+  const { cacheType } = options;
+  if (cacheType !== undefined && !cacheTypes.has(cacheType))
+    throw new ArgumentError('cacheType', `the KV cache is one of ${[...cacheTypes].join(', ')}, got ${JSON.stringify(cacheType)}`);
   if (contextLength > config.trainedContext)
     options.onWarning?.(`a context of ${contextLength} is longer than the ${config.trainedContext} that the model was trained for`);
   return contextLength;

@@ -243,9 +243,12 @@ describe('loading', () => {
     });
   });
 
-  test.each([{ contextLength: 0 }, { contextLength: 1.5 }, { prefillChunk: 0 }, { device: 'gpu' as 'cpu' }])('refuses %o', async (options) => {
-    await expect(loadModel(path, { device: 'cpu', ...options })).rejects.toThrow(ArgumentError);
-  });
+  test.each([{ contextLength: 0 }, { contextLength: 1.5 }, { prefillChunk: 0 }, { cacheType: 'q4_0' as 'f16' }, { device: 'gpu' as 'cpu' }])(
+    'refuses %o',
+    async (options) => {
+      await expect(loadModel(path, { device: 'cpu', ...options })).rejects.toThrow(ArgumentError);
+    },
+  );
 
   test('a budget that is too small is an error with numbers', async () => {
     for (const budgetBytes of [1000, 1_000_000, 8_000_000]) {
