@@ -9,9 +9,11 @@ import { byteLengthOfType } from '../src/core/tensor.js';
 import { GpuDevice } from '../src/gpu/device.js';
 import { activationType } from '../src/kernels/decode/activations.js';
 import { chooseKernel } from '../src/kernels/decode/choose.js';
-import { type ProductProblem, type ProductShape, productBytes, productGroups, productKernel, productOutputs } from '../src/kernels/decode/product.js';
+import { type ProductProblem, type ProductShape, productGroups, productKernel } from '../src/kernels/decode/product.js';
 import { selectProduct } from '../src/kernels/decode/select.js';
-import { declareBindings, defineKernel, foldGrid, mainHead, subgroupRange } from '../src/kernels/template.js';
+import { needsOf, productCandidates, tunedName } from '../src/kernels/decode/tuned.js';
+import { noiseKernel } from '../src/kernels/noise.js';
+import { subgroupRange } from '../src/kernels/template.js';
 import { weightLayout } from '../src/kernels/weights-layout.js';
 import { need } from '../src/ops/definition.js';
 import { type Job, jobOf, runJobs, storageBuffer, timeJobs, warmUp } from './gpu-timer.js';
@@ -80,74 +82,12 @@ function casesOf({ width, q, kv, hidden, vocabulary, bias, types: [most, some] }
 }
 
 const selected = (problem: ProductProblem, gpu: GpuDevice): ProductShape => {
-  const { depth, matrices, end, best } = problem;
-  const rows = matrices.reduce((sum, { layout }) => sum + layout.rows, 0);
-  return selectProduct({ depth, results: end === 'gated' ? rows / 2 : rows, end, best }, gpu.capabilities);
+  return selectProduct(needsOf(tunedName(problem)), gpu.capabilities);
 };
-
-/** Every legal shape of a grid around the sensible ones. */
-function gridOf(problem: ProductProblem, gpu: GpuDevice): ProductShape[] {
-  const { limits } = gpu.capabilities;
-  const base = selected(problem, gpu);
-  const { end, matrices } = problem;
-  const shapes: ProductShape[] = [];
-  for (const subgroups of [2, 4, 8, 16, 32])
-    for (const [rows, together] of rowChoices)
-      for (const split of [1, 2, 4])
-        for (const ahead of [1, 2, 3, 4, 6]) {
-          const shape = { ...base, subgroups, rows, together, split, ahead };
-          const outputs = productOutputs(end, shape);
-          const blocks = end === 'none' ? outputs >= 1 : outputs % 16 === 0 && (matrices[0]?.layout.rows ?? 0) % outputs === 0;
-          const paired = !problem.best || (outputs >= 16 && outputs <= 32 && ahead <= 2 && split === 1);
-          const lawful = subgroups % split === 0 && blocks && (end !== 'gated' || (split === 1 && rows > 1));
-          const steps = Math.ceil(problem.depth / 32 / base.subgroupSize / split);
-          const tasks = (steps * rows) / together;
-          const inFlight = together * ahead * subgroups;
-          const groups = productGroups(problem, shape).reduce((sum, count) => sum + count, 0);
-          const sensible = together * ahead <= 8 && ahead <= tasks && tasks <= 20 && inFlight >= 4 && groups >= 48 && (together < rows || ahead <= 4);
-          const fits =
-            subgroups * base.subgroupSize <= limits.maxComputeInvocationsPerWorkgroup && productBytes(problem, shape) <= limits.maxComputeWorkgroupStorageSize;
-          if (lawful && paired && sensible && fits) shapes.push(shape);
-        }
-  return shapes;
-}
-
-/** Rows of a subgroup, and how many of them side by side. */
-const rowChoices = [
-  [1, 1],
-  [2, 1],
-  [2, 2],
-  [4, 1],
-  [4, 2],
-  [4, 4],
-  [8, 1],
-  [8, 2],
-  [8, 4],
-  [16, 2],
-  [16, 4],
-] as const;
-
-const fillGroups = 4096;
 
 /** Writes noise over a buffer of a multiple of 16 bytes. */
 async function fill(gpu: GpuDevice, buffer: GPUBuffer): Promise<void> {
-  const words = buffer.size / 4;
-  const kernel = defineKernel({
-    family: 'bench_fill',
-    params: { words },
-    bindings: ['read_write'],
-    workgroups: foldGrid(fillGroups),
-    workgroupSize: 256,
-    wgsl: () => `${declareBindings([['y', 'u32', 'read_write']])}${mainHead(fillGroups, 256)}  for (var i = 0u; i < ${Math.ceil(words / (fillGroups * 256))}u; i++) {
-    let at = (i * ${fillGroups}u + group) * 256u + local;
-    var h = at * 747796405u + 2891336453u;
-    h = ((h >> ((h >> 28u) + 4u)) ^ h) * 277803737u;
-    if (at < ${words}u) { y[at] = ((h >> 22u) ^ h) & 0xbbffbbffu; }
-  }
-}
-`,
-  });
-  await runJobs(gpu, [await jobOf(gpu, kernel, [buffer])]);
+  await runJobs(gpu, [await jobOf(gpu, noiseKernel(buffer.size / 4), [buffer])]);
 }
 
 interface Data {
@@ -242,7 +182,7 @@ export async function run(args: readonly string[]): Promise<void> {
         `${name} ${what}: ${(now?.us ?? 0).toFixed(2)} us, ${(bytes / (now?.us ?? 0) / 1e3).toFixed(0)} GB/s; ${describe(shape)}, ${groups} workgroups`,
       );
       if (args.includes('--grid')) {
-        const grid = await timed(gpu, problem, gridOf(problem, gpu), data, tiny);
+        const grid = await timed(gpu, problem, [shape, ...productCandidates(problem, gpu.capabilities)], data, tiny);
         grid.sort((a, b) => a.us - b.us);
         for (const best of grid.slice(0, Number(option('top', '6')))) console.log(`    ${best.us.toFixed(2)} us  ${describe(best.shape)}`);
       }

@@ -42,6 +42,7 @@ export {
 } from './core/errors.js';
 export type { MemoryClass, MemoryLedger } from './core/memory.js';
 export type { Shape, TensorType } from './core/tensor.js';
+export { type AdapterKey, parseTuning, type TunedProduct, type TunedShape, type Tuning } from './core/tuning.js';
 export type { MemoryLayout } from './core/views/layout.js';
 export { PartitionView, type TileInfo } from './core/views/partition-view.js';
 export { TensorView, type ViewOptions } from './core/views/tensor-view.js';
@@ -65,3 +66,4 @@ export type { Backend, BackendKind, StepTiming } from './runtime/backend.js';
 export { CompiledGraph, type CompileOptions, type OutputData, type TensorData } from './runtime/compiled-graph.js';
 export { chromeTrace, chromeTraceOfRuns, formatProfile, type ProfileRow, profileRows, type TracedRun } from './runtime/profile.js';
 export { type BackendOptions, type DeviceChoice, openBackend } from './runtime/select.js';
+export type { TuningChoice } from './runtime/tuning-file.js';

@@ -3,6 +3,7 @@
 import type { GpuCapabilities } from '../core/capabilities.js';
 import type { BackendReport } from '../engine/model.js';
 import type { AdapterList } from '../gpu/adapter.js';
+import type { TuningReport } from '../runtime/tuning-file.js';
 import type { ModeResult } from './doctor-check.js';
 import type { KernelChoice } from './doctor-kernels.js';
 import { formatCount, formatTable, plural } from './format.js';
@@ -16,10 +17,12 @@ export interface DoctorReport {
   readonly problem: string | undefined;
   /** The chosen adapter, else the first one. */
   readonly device: { readonly name: string; readonly capabilities: GpuCapabilities; readonly kernels: readonly KernelChoice[] } | undefined;
+  /** Of the chosen WebGPU adapter: which kernel shapes were measured on it. */
+  readonly tuning: TuningReport | undefined;
   readonly cpu: { readonly simd: boolean; readonly threads: number };
 }
 
-export function reportText({ version, runtime, adapters, chosen, problem, device, cpu }: DoctorReport): string {
+export function reportText({ version, runtime, adapters, chosen, problem, device, tuning, cpu }: DoctorReport): string {
   const parts = [
     formatTable([
       ['centella', version],
@@ -44,6 +47,7 @@ export function reportText({ version, runtime, adapters, chosen, problem, device
       )}`,
     );
   }
+  if (tuning !== undefined) parts.push(`tuning\n${tuningText(tuning)}`);
   parts.push(
     `cpu backend\n${formatTable(
       [
@@ -77,6 +81,12 @@ function chosenText({ kind, name, reason, checks }: BackendReport): string {
   return formatTable(kind === 'cpu' ? rows : [...rows, ['checks', checks]], '  ');
 }
 
+function tuningText({ source, problem, used, ignored }: TuningReport): string {
+  if (source === 'none') return '  none: shipped shapes (measure this adapter with `centella tune MODEL`)\n';
+  if (problem !== undefined) return `  ${source}\n  ignored, shipped shapes are used: ${problem}\n`;
+  return `  ${source}\n${used.map((product) => `  used: ${product}\n`).join('')}${ignored.map(({ product, reason }) => `  ignored: ${product}: ${reason}\n`).join('')}`;
+}
+
 function featuresText(capabilities: GpuCapabilities): string {
   const { f16, subgroups, subgroupMinSize: min, subgroupMaxSize: max, packedDot, timestamps, subgroupMatrices, vendor, architecture } = capabilities;
   const yes = (has: boolean): string => (has ? 'yes' : 'no');
@@ -96,7 +106,7 @@ function featuresText(capabilities: GpuCapabilities): string {
   );
 }
 
-export function reportJson({ version, runtime, adapters, chosen, problem, device, cpu }: DoctorReport): object {
+export function reportJson({ version, runtime, adapters, chosen, problem, device, tuning, cpu }: DoctorReport): object {
   return {
     version,
     runtime,
@@ -105,6 +115,7 @@ export function reportJson({ version, runtime, adapters, chosen, problem, device
     chosen: chosen ?? null,
     problem: problem ?? null,
     device: device ?? null,
+    tuning: tuning ?? null,
     cpu,
   };
 }

@@ -5,6 +5,7 @@ import { type AdapterList, listAdapters } from '../gpu/adapter.js';
 import { detectRuntime } from '../platform/runtime.js';
 import { packageVersion, platformName } from '../platform/terminal.js';
 import { openBackend } from '../runtime/select.js';
+import type { TuningReport } from '../runtime/tuning-file.js';
 import { WebGpuBackend } from '../runtime/webgpu-backend.js';
 import { checkDevice } from './doctor-check.js';
 import { kernelChoices } from './doctor-kernels.js';
@@ -61,7 +62,7 @@ async function check(session: Session, options: DoctorOptions): Promise<void> {
 async function examine(options: DoctorOptions): Promise<DoctorReport> {
   const { name, version } = detectRuntime();
   const adapters = await adaptersHere();
-  const { chosen, problem, capabilities } = await choose(options);
+  const { chosen, problem, capabilities, tuning } = await choose(options);
   // Where the CPU is chosen, what `--device webgpu` would lead to is still worth seeing.
   const first = adapters.adapters[0];
   const described = capabilities ?? first?.capabilities;
@@ -72,6 +73,7 @@ async function examine(options: DoctorOptions): Promise<DoctorReport> {
     chosen,
     problem,
     device: described && { name: chosen?.kind === 'webgpu' ? chosen.name : (first?.name ?? ''), capabilities: described, kernels: kernelChoices(described) },
+    tuning,
     cpu: { simd: WebAssembly.validate(simdModule), threads: 1 },
   };
 }
@@ -86,11 +88,13 @@ async function adaptersHere(): Promise<AdapterList> {
 }
 
 /** What a command with these options would run on. */
-async function choose(options: DoctorOptions): Promise<Pick<DoctorReport, 'chosen' | 'problem'> & { readonly capabilities?: GpuCapabilities }> {
+async function choose(
+  options: DoctorOptions,
+): Promise<Pick<DoctorReport, 'chosen' | 'problem'> & { readonly capabilities?: GpuCapabilities; readonly tuning?: TuningReport }> {
   try {
     const backend = await openBackend(backendOptions(options));
     const { kind, name, reason, checks } = backend;
-    const found = backend instanceof WebGpuBackend ? { capabilities: backend.gpu.capabilities } : {};
+    const found = backend instanceof WebGpuBackend ? { capabilities: backend.gpu.capabilities, tuning: backend.tuning } : {};
     backend.dispose();
     return { chosen: { kind, name, reason, checks }, problem: undefined, ...found };
   } catch (error) {

@@ -7,6 +7,7 @@ import { addInspect } from './inspect.js';
 import { addRun } from './run.js';
 import { exitStatus, type Session } from './session.js';
 import { addTokenize } from './tokenize.js';
+import { addTune } from './tune.js';
 
 const examples = `Examples:
   centella run model.gguf --prompt "Once upon a time" --max-tokens 200
@@ -55,6 +56,6 @@ function makeProgram(session: Session): Command {
       writeErr: (text) => terminal.report(text),
       outputError: (text, write) => write(text.replace(/^error: /, 'centella: ')),
     });
-  for (const add of [addRun, addEval, addTokenize, addInspect, addDoctor]) add(program, session);
+  for (const add of [addRun, addEval, addTokenize, addInspect, addDoctor, addTune]) add(program, session);
   return program;
 }

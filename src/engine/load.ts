@@ -85,7 +85,7 @@ export async function loadModel(source: GgufSource, options: LoadOptions = {}): 
 }
 
 /** What suits the backend, where the caller has not chosen. An f16 cache holds pairs: heads of an odd width stay f32. */
-function sessionDefaults(backend: Backend, { headWidth }: DecoderConfig, contextLength: number, { cacheType, prefillChunk }: LoadOptions) {
+export function sessionDefaults(backend: Backend, { headWidth }: DecoderConfig, contextLength: number, { cacheType, prefillChunk }: LoadOptions = {}) {
   const { halves, matrices } = backend.arithmetic;
   return {
     cacheType: cacheType ?? (halves && headWidth % 2 === 0 ? 'f16' : 'f32'),

@@ -10,7 +10,7 @@ import { cacheWriteRule } from './cache.js';
 import { castRule, compareRule, whereRule } from './compare.js';
 import { convRule, tileReduceRule } from './conv.js';
 import { cumsumRule } from './cumsum.js';
-import { decodeTarget, type PlainDecodeRules } from './decode/rules.js';
+import { type DecodeTargetOptions, decodeTarget, type PlainDecodeRules } from './decode/rules.js';
 import type { ActivationChoice } from './decode/select.js';
 import { binaryRule, swigluRule, unaryRule } from './elementwise.js';
 import { gatherRule } from './gather.js';
@@ -44,7 +44,7 @@ function memoryRules(limits: GpuLimits): MemoryRules {
   };
 }
 
-export interface GpuTargetOptions {
+export interface GpuTargetOptions extends DecodeTargetOptions {
   /** Rows from which products and attention use f16 matrices, where the device has them. Default: what measured best; tests lower it, so that small cases take that path. */
   readonly leastMatrixRows?: number;
   /** How activations meet packed weights, in a decode step and, on devices without f16 matrices, in prefill. Default 'auto'. */
@@ -66,7 +66,7 @@ export function gpuTarget(capabilities: GpuCapabilities, options: GpuTargetOptio
     gatherRows: gatherRule,
   };
   const linearPart: PlainDecodeRules['linearPart'] = (node, first) => linearSteps(node, (problem) => linearKernel(problem, capabilities), { first });
-  const decode = decodeTarget(capabilities, weights, { ...plain, linearPart }, options.activations ?? 'auto');
+  const decode = decodeTarget(capabilities, weights, { ...plain, linearPart }, options);
   return {
     name: 'webgpu',
     memory: memoryRules(capabilities.limits),

@@ -2,6 +2,7 @@ import { ArgumentError, CentellaError } from '../core/errors.js';
 import { GpuDevice, type GpuDeviceOptions } from '../gpu/device.js';
 import type { Backend } from './backend.js';
 import { CpuBackend } from './cpu-backend.js';
+import { findTuning, type TuningChoice, tuningWarnings } from './tuning-file.js';
 import { WebGpuBackend } from './webgpu-backend.js';
 
 /** 'auto': a hardware GPU, else the CPU. 'webgpu': any adapter, a software one too. 'cpu': WASM SIMD. */
@@ -10,6 +11,10 @@ export type DeviceChoice = 'auto' | 'webgpu' | 'cpu';
 export interface BackendOptions extends Pick<GpuDeviceOptions, 'adapter' | 'powerPreference' | 'checked' | 'budgetBytes' | 'mask'> {
   /** Default 'auto'. A `GPUDevice` or `GpuDevice` of the caller's is used as it is. */
   readonly device?: DeviceChoice | GPUDevice | GpuDevice;
+  /** Kernel shapes measured on the adapter. Default 'auto': from the file that `centella tune` wrote for it (Node and Bun), where there is one. */
+  readonly tuning?: TuningChoice;
+  /** Told of a tuning that is broken or does not hold here, and is ignored. Nothing is ever printed. */
+  readonly onWarning?: (message: string) => void;
 }
 
 /**
@@ -17,17 +22,17 @@ export interface BackendOptions extends Pick<GpuDeviceOptions, 'adapter' | 'powe
  * @throws CentellaError E_NO_WEBGPU or E_NO_ADAPTER where WebGPU was asked for and is not there.
  */
 export async function openBackend(options: BackendOptions = {}): Promise<Backend> {
-  const { device = 'auto', budgetBytes, ...query } = options;
-  if (device instanceof GpuDevice) return new WebGpuBackend(device, { owned: false });
+  const { device = 'auto', budgetBytes, tuning: _tuning, onWarning: _onWarning, ...query } = options;
+  if (device instanceof GpuDevice) return onDevice(device, options, false);
   if (typeof device === 'object')
-    return new WebGpuBackend(await GpuDevice.request({ device, ...budget(budgetBytes), ...(query.mask ? { mask: query.mask } : {}) }));
+    return onDevice(await GpuDevice.request({ device, ...budget(budgetBytes), ...(query.mask ? { mask: query.mask } : {}) }), options);
   switch (device) {
     case 'cpu':
       return new CpuBackend({ reason: 'the CPU was asked for', ...budget(budgetBytes) });
     case 'webgpu':
-      return new WebGpuBackend(await GpuDevice.request({ ...query, ...budget(budgetBytes) }));
+      return onDevice(await GpuDevice.request({ ...query, ...budget(budgetBytes) }), options);
     case 'auto':
-      return openBest(query, budgetBytes);
+      return openBest(query, options);
     default:
       throw new ArgumentError('device', `device must be 'auto', 'webgpu', 'cpu' or a GPU device, got ${String(device)}`);
   }
@@ -37,9 +42,22 @@ function budget(budgetBytes: number | undefined): { budgetBytes?: number } {
   return budgetBytes === undefined ? {} : { budgetBytes };
 }
 
-async function openBest(query: GpuDeviceOptions, budgetBytes: number | undefined): Promise<Backend> {
+/** A device with the kernel shapes that were measured on it. An owned one ends where its tuning is none. */
+async function onDevice(gpu: GpuDevice, { tuning = 'auto', onWarning }: BackendOptions, owned = true): Promise<Backend> {
   try {
-    return new WebGpuBackend(await GpuDevice.request({ software: 'refuse', ...query, ...budget(budgetBytes) }));
+    const found = await findTuning(tuning, gpu.capabilities);
+    for (const warning of tuningWarnings(found.report)) onWarning?.(warning);
+    return new WebGpuBackend(gpu, { owned, tuning: found });
+  } catch (error) {
+    if (owned) gpu.dispose();
+    throw error;
+  }
+}
+
+async function openBest(query: GpuDeviceOptions, options: BackendOptions): Promise<Backend> {
+  const { budgetBytes } = options;
+  try {
+    return await onDevice(await GpuDevice.request({ software: 'refuse', ...query, ...budget(budgetBytes) }), options);
   } catch (error) {
     if (!(error instanceof CentellaError) || (error.code !== 'E_NO_WEBGPU' && error.code !== 'E_NO_ADAPTER')) throw error;
     return new CpuBackend({ reason: `no hardware GPU: ${error.message}`, ...budget(budgetBytes) });

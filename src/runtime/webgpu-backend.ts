@@ -21,6 +21,7 @@ import type { ExecutionPlan, PlannedStep } from '../plan/execution-plan.js';
 import { planGraph } from '../plan/plan.js';
 import type { Backend, Bindings, Ceilings, Executable, Program, Region, RegionWrite, StepTiming, Storage, Submission } from './backend.js';
 import { measureCeilings } from './ceilings.js';
+import type { FoundTuning, TuningReport } from './tuning-file.js';
 import { WeightUpload } from './weight-upload.js';
 
 const storageUsage = bufferUsage.storage | bufferUsage.copySrc | bufferUsage.copyDst;
@@ -65,6 +66,13 @@ function bufferOf(storage: Storage): GPUBuffer {
   return known.buffer;
 }
 
+export interface WebGpuBackendOptions {
+  readonly reason?: string;
+  readonly owned?: boolean;
+  readonly kernels?: GpuTargetOptions;
+  readonly tuning?: FoundTuning;
+}
+
 /** Graphs on WebGPU. */
 export class WebGpuBackend implements Backend {
   readonly kind = 'webgpu';
@@ -78,12 +86,17 @@ export class WebGpuBackend implements Backend {
 
   readonly #kernels: GpuTargetOptions;
 
-  /** `owned`: whether `dispose()` ends the device too, which is the caller's otherwise. `kernels`: thresholds of kernel selection, for tests and measurements. */
-  constructor(gpu: GpuDevice, options: { readonly reason?: string; readonly owned?: boolean; readonly kernels?: GpuTargetOptions } = {}) {
+  /** Which measured kernel shapes are used, where they came from, and which were ignored and why. */
+  readonly tuning: TuningReport;
+
+  /** `owned`: whether `dispose()` ends the device too, which is the caller's otherwise. `kernels`: thresholds of kernel selection, for tests and measurements. `tuning`: what `findTuning` found. */
+  constructor(gpu: GpuDevice, options: WebGpuBackendOptions = {}) {
     this.gpu = gpu;
     this.reason = options.reason ?? gpu.reason;
     this.#owned = options.owned ?? true;
-    this.#kernels = options.kernels ?? {};
+    const { tuning, report } = options.tuning ?? {};
+    this.#kernels = { ...options.kernels, ...(tuning === undefined ? {} : { tuning }) };
+    this.tuning = report ?? { source: 'none', used: [], ignored: [] };
     this.#target = gpuTarget(gpu.capabilities, this.#kernels);
     this.#readback = gpu.createReadback();
     this.#weightUpload = new WeightUpload(gpu);

@@ -26,7 +26,7 @@ describe('centella', () => {
     const help = await outputOf(['--help']);
     expect(help.startsWith('Examples:\n  centella run ')).toBe(true);
     expect(help).toContain('Usage: centella');
-    for (const command of ['run', 'eval', 'tokenize', 'inspect', 'doctor']) {
+    for (const command of ['run', 'eval', 'tokenize', 'inspect', 'doctor', 'tune']) {
       expect((await outputOf([command, '--help'])).startsWith(`Examples:\n  centella ${command}`)).toBe(true);
     }
     expect(await outputOf(['--version'])).toBe(`${JSON.parse(readFileSync(repositoryFile('package.json'), 'utf8')).version}\n`);

@@ -4,6 +4,7 @@ import type { GpuCapabilities } from '../../core/capabilities.js';
 import type { GpuKernel } from '../../core/kernel.js';
 import type { Step, StepArg } from '../../core/step.js';
 import { elementCount, type TensorType } from '../../core/tensor.js';
+import type { Tuning } from '../../core/tuning.js';
 import { tokenLinearInputs } from '../../ops/decode.js';
 import { type ComposedOp, composeDecode, type PlainRules } from '../../ops/decode-compose.js';
 import { need } from '../../ops/definition.js';
@@ -17,7 +18,8 @@ import { bestForm, chooseKernel, surveyKernel, surveyParts } from './choose.js';
 import { copyStep } from './copy.js';
 import { embedKernel } from './embed.js';
 import { type ProductMatrix, type ProductProblem, productGroups, productKernel } from './product.js';
-import { type ActivationChoice, refuseProduct, selectProduct } from './select.js';
+import { type ActivationChoice, refuseProduct } from './select.js';
+import { chooseProduct, type ProductChoice } from './tuned.js';
 
 export interface DecodeTarget {
   readonly rules: { readonly [K in ComposedOp | 'chooseNext' | 'gatherRows']: LoweringRule<K, GpuKernel> };
@@ -51,7 +53,16 @@ export type PlainDecodeRules = PlainRules<GpuKernel>['rules'] & {
   linearPart(node: LoweringNode<'linear'>, start: number): readonly Step<GpuKernel>[];
 };
 
-export function decodeTarget(capabilities: GpuCapabilities, store: WeightStore, plain: PlainDecodeRules, choice: ActivationChoice): DecodeTarget {
+export interface DecodeTargetOptions {
+  readonly activations?: ActivationChoice;
+  /** Shapes of products that were measured on this adapter. Default: the shipped ones. */
+  readonly tuning?: Tuning;
+  /** Told of every fused product that is lowered, with the shape that it gets and why. */
+  readonly onProduct?: (problem: ProductProblem, choice: ProductChoice) => void;
+}
+
+export function decodeTarget(capabilities: GpuCapabilities, store: WeightStore, plain: PlainDecodeRules, options: DecodeTargetOptions): DecodeTarget {
+  const choice = options.activations ?? 'auto';
   const refusesProduct = (node: NodeTypes): string | undefined => {
     const found = productWeights(node);
     return found && refuseProduct(found.weights, found.results, choice, store, capabilities);
@@ -62,7 +73,7 @@ export function decodeTarget(capabilities: GpuCapabilities, store: WeightStore, 
       return refusesProduct(typesOf(node)) === undefined ? rule(node, context) : composed[node.op](node as never, context);
     };
   };
-  const make = new ProductSteps(capabilities);
+  const make = new ProductSteps(capabilities, options);
   return {
     rules: {
       tokenLinear: fused((node, context) => make.tokenLinear(node, context)),
@@ -138,9 +149,11 @@ interface ProductNode {
 
 class ProductSteps {
   readonly #capabilities: GpuCapabilities;
+  readonly #options: DecodeTargetOptions;
 
-  constructor(capabilities: GpuCapabilities) {
+  constructor(capabilities: GpuCapabilities, options: DecodeTargetOptions) {
     this.#capabilities = capabilities;
+    this.#options = options;
   }
 
   tokenLinear(node: LoweringNode<'tokenLinear'>, context: LoweringContext): readonly Step<GpuKernel>[] {
@@ -188,7 +201,9 @@ class ProductSteps {
       packed: packs === undefined ? 'none' : packs.gain === undefined ? 'plain' : 'gain',
     };
     const results = end === 'gated' ? start / 2 : start;
-    const shape = selectProduct({ depth, results, end, best }, this.#capabilities);
+    const choice = chooseProduct(problem, this.#capabilities, this.#options.tuning);
+    this.#options.onProduct?.(problem, choice);
+    const { shape } = choice;
     const groups = productGroups(problem, shape).reduce((sum, count) => sum + count, 0);
     const made = packs !== undefined ? context.scratch(activationType(results)) : best ? context.scratch({ dtype: 'u32', shape: [groups, 2] }) : undefined;
     if (made !== undefined) context.forms?.provide(made);
