@@ -50,6 +50,8 @@ export class GpuCommandBatch {
   readonly #kept = new Set<number>();
   #compiled: Compiled | undefined;
   #executed = false;
+  /** Ends with the last execute() so far: they run one after the other. */
+  #turn: Promise<void> = Promise.resolve();
 
   constructor(target: ComputeTarget) {
     this.#backend = backendOf(target);
@@ -264,9 +266,17 @@ export class GpuCommandBatch {
     return id;
   }
 
-  /** Runs everything recorded: compiles what is new, then one submit. Resolves when the work was submitted; results stay on the device. */
-  async execute(): Promise<void> {
-    this.#record.check();
+  /** Runs everything recorded: compiles what is new, then one submit. Resolves when the work was submitted; results stay on the device. Calls run one after the other. */
+  execute(): Promise<void> {
+    const { generation } = this.#record;
+    const run = this.#turn.then(() => this.#run(generation));
+    // Its caller hears of a failure; the next turn begins all the same.
+    this.#turn = run.catch(() => undefined);
+    return run;
+  }
+
+  async #run(generation: number): Promise<void> {
+    this.#expectCurrent(generation);
     if (this.numOperations > 0) {
       const compiled = await this.#compile();
       const inputs: Record<string, Float32Array> = {};
@@ -340,8 +350,7 @@ export class GpuCommandBatch {
     if (!this.#record.isCurrent(generation)) {
       graph.dispose();
       tensors.dispose();
-      this.#record.check();
-      throw new BusyError('the batch was reset while execute() compiled it: await execute() before reset()');
+      this.#expectCurrent(generation);
     }
     for (const index of this.#uploads.keys()) this.#changed.add(index);
     const inputs = new Set(graph.plan.graph.nodes.flatMap((node) => (node.op === 'input' ? [node.params.name] : [])));
@@ -365,6 +374,12 @@ export class GpuCommandBatch {
   #webgpu(): WebGpuBackend {
     if (this.#backend instanceof WebGpuBackend) return this.#backend;
     throw new UnsupportedError('the batch runs on the CPU backend, which has no GPU device, queue or buffers');
+  }
+
+  /** @throws DisposedError, or BusyError where the batch was reset since `generation`. */
+  #expectCurrent(generation: number): void {
+    this.#record.check();
+    if (!this.#record.isCurrent(generation)) throw new BusyError('the batch was reset while execute() compiled it: await execute() before reset()');
   }
 
   #release(): void {

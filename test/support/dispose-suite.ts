@@ -93,6 +93,19 @@ export function disposeSuite(name: string, open: () => Promise<Backend>): void {
       expect(kept()).toBe(before);
     });
 
+    test('calls that both have something to compile run one after the other, and leave one plan', async () => {
+      const before = kept();
+      const batch = new GpuCommandBatch(backend);
+      const x = batch.upload(ones);
+      const doubled = batch.scale(x, 2);
+      const first = batch.execute();
+      const tripled = batch.scale(x, 3);
+      await Promise.all([first, batch.execute()]);
+      expect(await batch.readMany([doubled, tripled])).toEqual([2, 3].map((factor) => new Float32Array(64).fill(factor)));
+      batch.dispose();
+      expect(kept()).toBe(before);
+    });
+
     test.each(delays)('of a matmul cache, after %i turns', async (delay) => {
       const before = kept();
       const cache = new GpuMatmulCache(backend);
