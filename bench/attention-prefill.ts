@@ -4,10 +4,10 @@
  */
 
 import { GpuDevice } from '../src/gpu/device.js';
-import { selectPrefill } from '../src/kernels/attention.js';
-import { attentionMatrixKernel, selectMatrixAttention } from '../src/kernels/attention-matrix.js';
-import { attentionPrefillKernel } from '../src/kernels/attention-prefill.js';
-import type { AttentionProblem } from '../src/kernels/attention-text.js';
+import { selectPrefill } from '../src/kernels/attention/attention.js';
+import { attentionMatrixKernel, selectMatrixAttention } from '../src/kernels/attention/matrix.js';
+import { attentionPrefillKernel } from '../src/kernels/attention/prefill.js';
+import type { AttentionProblem } from '../src/kernels/attention/text.js';
 import { stateWord, stateWords } from '../src/ops/state.js';
 import { halfToFloat } from '../src/quant/half.js';
 import { jobOf, randomHalves, readBuffer, runJobs, storageBuffer, timeJobs, warmUp } from './gpu-timer.js';

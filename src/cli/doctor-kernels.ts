@@ -1,8 +1,8 @@
 /** Which kernels a device gets at the shapes of a typical model, and why; from capabilities alone. */
 
 import type { GpuCapabilities } from '../core/capabilities.js';
-import { selectDecode, selectPrefill } from '../kernels/attention.js';
-import { selectMatrixAttention } from '../kernels/attention-matrix.js';
+import { selectDecode, selectPrefill } from '../kernels/attention/attention.js';
+import { selectMatrixAttention } from '../kernels/attention/matrix.js';
 import { selectLinear, selectPath } from '../kernels/linear.js';
 import { selectNorm } from '../kernels/norm.js';
 

@@ -1,9 +1,9 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import { baseCapabilities, type GpuCapabilities } from '../../src/core/capabilities.js';
-import { attentionArgs, attentionProblem, attentionRule } from '../../src/kernels/attention.js';
-import { attentionMatrixKernel } from '../../src/kernels/attention-matrix.js';
-import type { MatrixAttentionShape } from '../../src/kernels/attention-matrix-layout.js';
-import { cacheWriteRule } from '../../src/kernels/cache.js';
+import { attentionArgs, attentionProblem, attentionRule } from '../../src/kernels/attention/attention.js';
+import { cacheWriteRule } from '../../src/kernels/attention/cache.js';
+import { attentionMatrixKernel } from '../../src/kernels/attention/matrix.js';
+import type { MatrixAttentionShape } from '../../src/kernels/attention/matrix-layout.js';
 import { matrixRounding } from '../../src/kernels/matrix/rounding.js';
 import { arg, oneStep } from '../../src/kernels/template.js';
 import { attentionCases } from '../../src/ops/cases/attention.js';

@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import { baseCapabilities, type GpuCapabilities } from '../../src/core/capabilities.js';
-import { selectDecode, selectPrefill } from '../../src/kernels/attention.js';
-import { attentionDecodeKernel } from '../../src/kernels/attention-decode.js';
-import { decodeBytes } from '../../src/kernels/attention-decode-layout.js';
-import { attentionPrefillKernel, prefillBytes } from '../../src/kernels/attention-prefill.js';
-import type { AttentionProblem } from '../../src/kernels/attention-text.js';
+import { selectDecode, selectPrefill } from '../../src/kernels/attention/attention.js';
+import { attentionDecodeKernel } from '../../src/kernels/attention/decode.js';
+import { decodeBytes } from '../../src/kernels/attention/decode-layout.js';
+import { attentionPrefillKernel, prefillBytes } from '../../src/kernels/attention/prefill.js';
+import type { AttentionProblem } from '../../src/kernels/attention/text.js';
 
 const rich: GpuCapabilities = {
   ...baseCapabilities,

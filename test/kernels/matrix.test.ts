@@ -3,9 +3,9 @@ import { baseCapabilities, type GpuCapabilities, maskCapabilities } from '../../
 import type { GpuKernel } from '../../src/core/kernel.js';
 import { GraphBuilder } from '../../src/graph/builder.js';
 import { rewrite } from '../../src/graph/rewrite.js';
-import { attentionMatrixKernel, selectMatrixAttention } from '../../src/kernels/attention-matrix.js';
-import { matrixAttentionBytes } from '../../src/kernels/attention-matrix-layout.js';
-import type { AttentionProblem } from '../../src/kernels/attention-text.js';
+import { attentionMatrixKernel, selectMatrixAttention } from '../../src/kernels/attention/matrix.js';
+import { matrixAttentionBytes } from '../../src/kernels/attention/matrix-layout.js';
+import type { AttentionProblem } from '../../src/kernels/attention/text.js';
 import { swigluKernel } from '../../src/kernels/elementwise.js';
 import { type GemmProblem, gemmBytes, gemmKernel, gemmStore } from '../../src/kernels/matrix/gemm.js';
 import { dequantiseKernel, halvesKernel, turnedHalvesKernel } from '../../src/kernels/matrix/halves.js';

@@ -1,6 +1,6 @@
 import type { GpuCapabilities } from '../../core/capabilities.js';
 import { type CaseInput, decodeBytes, type OpCase } from '../../ops/case.js';
-import { selectMatrixAttention } from '../attention-matrix.js';
+import { selectMatrixAttention } from '../attention/matrix.js';
 import { selectMatrix } from './linear.js';
 import { selectMatmulMatrix } from './matmul.js';
 

@@ -1,7 +1,7 @@
 /** How a workgroup of decode attention shares its heads, positions and columns among its threads: what the text of the kernel is made from. */
 
-import { type AttentionProblem, reachOf } from './attention-text.js';
 import { type CacheReader, cacheReader } from './cache-reader.js';
+import { type AttentionProblem, reachOf } from './text.js';
 
 export interface DecodeShape {
   readonly threads: number;

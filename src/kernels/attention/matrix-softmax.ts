@@ -1,9 +1,9 @@
 /** From scores to P, in attention on subgroup matrices: text for the threads of a row, each of which has chunks of 8 keys. */
 
-import type { MatrixAttentionLayout, MatrixAttentionShape } from './attention-matrix-layout.js';
-import { laneSteps } from './attention-matrix-layout.js';
-import { type AttentionProblem, cappedText, firstSeenText, maskedScore, scoreScale } from './attention-text.js';
-import { repeat } from './template.js';
+import { repeat } from '../template.js';
+import type { MatrixAttentionLayout, MatrixAttentionShape } from './matrix-layout.js';
+import { laneSteps } from './matrix-layout.js';
+import { type AttentionProblem, cappedText, firstSeenText, maskedScore, scoreScale } from './text.js';
 
 /** A row's P may reach 2^15 in f16; its sum over a tile tells. */
 export const largestSum = 2 ** 15;

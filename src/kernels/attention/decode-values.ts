@@ -1,8 +1,8 @@
 /** The second half of decode attention: the weighted sum of the values, by threads, then over the workgroup. */
 
-import type { DecodeLayout } from './attention-decode-layout.js';
-import { sinkText } from './attention-text.js';
-import { repeat, vectorType } from './template.js';
+import { repeat, vectorType } from '../template.js';
+import type { DecodeLayout } from './decode-layout.js';
+import { sinkText } from './text.js';
 
 /** Rows of values that a thread has in registers at a time, and how often. */
 function valueBatches({ shape, valueRows }: DecodeLayout): { readonly batch: number; readonly batches: number } {

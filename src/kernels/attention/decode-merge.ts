@@ -1,8 +1,8 @@
-import type { GpuKernel } from '../core/kernel.js';
-import { stateWord } from '../ops/state.js';
-import { type DecodeShape, decodeSplits, layoutOf } from './attention-decode-layout.js';
-import { type AttentionProblem, maskedScore, reachOf, sinksBinding, sinkText } from './attention-text.js';
-import { declareBindings, defineKernel, foldGrid, mainHead, type SubgroupRange, vectorType, workgroupReduction } from './template.js';
+import type { GpuKernel } from '../../core/kernel.js';
+import { stateWord } from '../../ops/state.js';
+import { declareBindings, defineKernel, foldGrid, mainHead, type SubgroupRange, vectorType, workgroupReduction } from '../template.js';
+import { type DecodeShape, decodeSplits, layoutOf } from './decode-layout.js';
+import { type AttentionProblem, maskedScore, reachOf, sinksBinding, sinkText } from './text.js';
 
 /** Adds the partial sums of the splits in use: one workgroup per query head. */
 export function attentionMergeKernel(problem: AttentionProblem, shape: DecodeShape, subgroups: SubgroupRange | undefined): GpuKernel {

@@ -4,9 +4,11 @@
  * and values pass through workgroup memory in slices.
  */
 
-import type { GpuKernel } from '../core/kernel.js';
-import { roundUp } from '../core/tensor.js';
-import { stateWord } from '../ops/state.js';
+import type { GpuKernel } from '../../core/kernel.js';
+import { roundUp } from '../../core/tensor.js';
+import { stateWord } from '../../ops/state.js';
+import { declareBindings, defineKernel, foldGrid, mainHead, repeat, vectorType, vectorWidth } from '../template.js';
+import { type CacheReader, cacheFunctions, cacheReader } from './cache-reader.js';
 import {
   type AttentionProblem,
   attentionReads,
@@ -18,9 +20,7 @@ import {
   scoreScale,
   sinksBinding,
   sinkText,
-} from './attention-text.js';
-import { type CacheReader, cacheFunctions, cacheReader } from './cache-reader.js';
-import { declareBindings, defineKernel, foldGrid, mainHead, repeat, vectorType, vectorWidth } from './template.js';
+} from './text.js';
 
 export interface PrefillShape {
   /** Query rows and keys of a tile: multiples of 4. */

@@ -1,8 +1,8 @@
 /** The first half of decode attention: the query in workgroup memory, its scores with the keys, and their weights. */
 
-import type { DecodeLayout } from './attention-decode-layout.js';
-import { cappedText, dotText, maskedScore, scoreScale, sinkText } from './attention-text.js';
-import { repeat } from './template.js';
+import { repeat } from '../template.js';
+import type { DecodeLayout } from './decode-layout.js';
+import { cappedText, dotText, maskedScore, scoreScale, sinkText } from './text.js';
 
 /** The query, so that its product with a key is a score in units where e^x is exp2, or what is to be capped. */
 export function stageQuery({ problem, shape, headVectors }: DecodeLayout): string {

@@ -1,13 +1,13 @@
 /** Writing new keys or values into a KV cache [G, C, D]: only live rows, and never beyond the capacity. */
 
-import { UnsupportedError } from '../core/errors.js';
-import type { GpuKernel } from '../core/kernel.js';
-import { formatType, type TensorType } from '../core/tensor.js';
-import { need } from '../ops/definition.js';
-import { stateWord } from '../ops/state.js';
-import type { LoweringRule } from '../ops/target.js';
+import { UnsupportedError } from '../../core/errors.js';
+import type { GpuKernel } from '../../core/kernel.js';
+import { formatType, type TensorType } from '../../core/tensor.js';
+import { need } from '../../ops/definition.js';
+import { stateWord } from '../../ops/state.js';
+import type { LoweringRule } from '../../ops/target.js';
+import { arg, declareBindings, defineKernel, elementThreads, encodeHalfFunction, foldGrid, mainHead, oneStep } from '../template.js';
 import { cacheQuantiseKernel } from './cache-quantise.js';
-import { arg, declareBindings, defineKernel, elementThreads, encodeHalfFunction, foldGrid, mainHead, oneStep } from './template.js';
 
 export type CacheType = 'f32' | 'f16' | 'q8_planes';
 

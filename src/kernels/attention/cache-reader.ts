@@ -1,8 +1,8 @@
 /** How attention kernels read a KV cache: chunks of up to 16 bytes, each giving whole f32 vectors. */
 
-import type { BindingKind } from '../core/kernel.js';
-import type { AttentionProblem } from './attention-text.js';
-import { decodeHalfFunction, vectorType, vectorWidth } from './template.js';
+import type { BindingKind } from '../../core/kernel.js';
+import { decodeHalfFunction, vectorType, vectorWidth } from '../template.js';
+import type { AttentionProblem } from './text.js';
 
 export interface CacheReader {
   /** Declarations for `declareBindings`: the elements and, in planes, the scales, which are the same argument bound again. */

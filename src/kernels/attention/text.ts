@@ -1,9 +1,9 @@
 /** What the attention kernels share: the problem, and how a cache's elements become f32 vectors. */
 
-import type { BindingKind } from '../core/kernel.js';
+import type { BindingKind } from '../../core/kernel.js';
+import type { KernelParam } from '../template.js';
+import { f32Literal } from '../template.js';
 import type { CacheType } from './cache.js';
-import type { KernelParam } from './template.js';
-import { f32Literal } from './template.js';
 
 export interface AttentionProblem {
   /** Padded rows T. */

@@ -1,21 +1,21 @@
 /** Which attention kernel a problem gets, and the lowering rule. */
 
-import type { GpuCapabilities } from '../core/capabilities.js';
-import { UnsupportedError } from '../core/errors.js';
-import type { GpuKernel } from '../core/kernel.js';
-import type { StepArg } from '../core/step.js';
-import { need } from '../ops/definition.js';
-import type { LoweringNode, LoweringRule } from '../ops/target.js';
-import { attentionDecodeKernel } from './attention-decode.js';
-import { type DecodeShape, decodeBytes, decodeSplits } from './attention-decode-layout.js';
-import { attentionMatrixKernel, selectMatrixAttention } from './attention-matrix.js';
-import { attentionMergeKernel } from './attention-merge.js';
-import { attentionPrefillKernel, type PrefillShape, prefillBytes } from './attention-prefill.js';
-import { type AttentionProblem, attentionReads, reachOf } from './attention-text.js';
+import type { GpuCapabilities } from '../../core/capabilities.js';
+import { UnsupportedError } from '../../core/errors.js';
+import type { GpuKernel } from '../../core/kernel.js';
+import type { StepArg } from '../../core/step.js';
+import { need } from '../../ops/definition.js';
+import type { LoweringNode, LoweringRule } from '../../ops/target.js';
+import { halvesOf, wantsHalves } from '../matrix/form.js';
+import { arg, oneStep, subgroupRange, vectorWidth } from '../template.js';
 import { cacheType } from './cache.js';
 import { cacheReader } from './cache-reader.js';
-import { halvesOf, wantsHalves } from './matrix/form.js';
-import { arg, oneStep, subgroupRange, vectorWidth } from './template.js';
+import { attentionDecodeKernel } from './decode.js';
+import { type DecodeShape, decodeBytes, decodeSplits } from './decode-layout.js';
+import { attentionMergeKernel } from './decode-merge.js';
+import { attentionMatrixKernel, selectMatrixAttention } from './matrix.js';
+import { attentionPrefillKernel, type PrefillShape, prefillBytes } from './prefill.js';
+import { type AttentionProblem, attentionReads, reachOf } from './text.js';
 
 /** Positions that a row may see up to which one dispatch without partial sums is faster than two. */
 const directCapacity = 1024;

@@ -1,8 +1,8 @@
 /** How a workgroup's subgroups, threads and memory are shared out in attention on subgroup matrices. */
 
-import type { AttentionProblem } from './attention-text.js';
-import { matrixSize } from './matrix/gemm.js';
-import { repeat } from './template.js';
+import { matrixSize } from '../matrix/gemm.js';
+import { repeat } from '../template.js';
+import type { AttentionProblem } from './text.js';
 
 export interface MatrixAttentionShape {
   readonly tileRows: number;

@@ -1,8 +1,8 @@
 /** The output of attention on subgroup matrices passes through workgroup memory: to be scaled, and to be written. */
 
-import { grid, laneSteps, type MatrixAttentionLayout, type MatrixAttentionShape } from './attention-matrix-layout.js';
-import { type AttentionProblem, sinkText } from './attention-text.js';
-import { matrixSize } from './matrix/gemm.js';
+import { matrixSize } from '../matrix/gemm.js';
+import { grid, laneSteps, type MatrixAttentionLayout, type MatrixAttentionShape } from './matrix-layout.js';
+import { type AttentionProblem, sinkText } from './text.js';
 
 interface Round {
   readonly first: number;

@@ -3,9 +3,9 @@
  * through workgroup memory. Two scales share a word: the first thread of a pair of blocks writes it, and keeps the half that is not new.
  */
 
-import type { GpuKernel } from '../core/kernel.js';
-import { stateWord } from '../ops/state.js';
-import { declareBindings, defineKernel, elementThreads, encodeHalfFunction, foldGrid, mainHead } from './template.js';
+import type { GpuKernel } from '../../core/kernel.js';
+import { stateWord } from '../../ops/state.js';
+import { declareBindings, defineKernel, elementThreads, encodeHalfFunction, foldGrid, mainHead } from '../template.js';
 
 const blockThreads = 4;
 const groupBlocks = elementThreads / blockThreads;

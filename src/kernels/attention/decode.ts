@@ -5,14 +5,14 @@
  * beyond the position leave at once.
  */
 
-import type { GpuKernel, KernelFeature } from '../core/kernel.js';
-import { stateWord } from '../ops/state.js';
-import { type DecodeShape, decodeBytes, decodeSplits, layoutOf } from './attention-decode-layout.js';
-import { scoresText, stageQuery, weightsText } from './attention-decode-scores.js';
-import { firstValues, sumsText, valuesText } from './attention-decode-values.js';
-import { type AttentionProblem, attentionReads, cappedFunction, firstSeenText, problemParams, sinksBinding } from './attention-text.js';
+import type { GpuKernel, KernelFeature } from '../../core/kernel.js';
+import { stateWord } from '../../ops/state.js';
+import { declareBindings, defineKernel, foldGrid, mainHead, vectorType } from '../template.js';
 import { cacheFunctions } from './cache-reader.js';
-import { declareBindings, defineKernel, foldGrid, mainHead, vectorType } from './template.js';
+import { type DecodeShape, decodeBytes, decodeSplits, layoutOf } from './decode-layout.js';
+import { scoresText, stageQuery, weightsText } from './decode-scores.js';
+import { firstValues, sumsText, valuesText } from './decode-values.js';
+import { type AttentionProblem, attentionReads, cappedFunction, firstSeenText, problemParams, sinksBinding } from './text.js';
 
 export function attentionDecodeKernel(problem: AttentionProblem, shape: DecodeShape): GpuKernel {
   const layout = layoutOf(problem, shape);

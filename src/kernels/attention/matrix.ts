@@ -7,18 +7,18 @@
  * and scale its output through workgroup memory.
  */
 
-import type { GpuCapabilities } from '../core/capabilities.js';
-import type { GpuKernel } from '../core/kernel.js';
-import { stateWord } from '../ops/state.js';
-import { grid, type MatrixAttentionLayout, type MatrixAttentionShape, matrixAttentionBytes, matrixAttentionLayout } from './attention-matrix-layout.js';
-import { finishText, rescaleText } from './attention-matrix-output.js';
-import { exponentials, firstReference, largestSum, readScores, rowMaximum, tileSum, windowText, writeWeights } from './attention-matrix-softmax.js';
-import { type AttentionProblem, attentionReads, cappedFunction, problemParams, sinksBinding } from './attention-text.js';
+import type { GpuCapabilities } from '../../core/capabilities.js';
+import type { GpuKernel } from '../../core/kernel.js';
+import { stateWord } from '../../ops/state.js';
+import { packHalvesFunction } from '../matrix/form.js';
+import { matrixSize, matrixTypes } from '../matrix/gemm.js';
+import { hasMatrices } from '../matrix/linear.js';
+import { declareBindings, defineKernel, foldGrid, mainHead, repeat } from '../template.js';
 import { cacheFunctions, cacheReader } from './cache-reader.js';
-import { packHalvesFunction } from './matrix/form.js';
-import { matrixSize, matrixTypes } from './matrix/gemm.js';
-import { hasMatrices } from './matrix/linear.js';
-import { declareBindings, defineKernel, foldGrid, mainHead, repeat } from './template.js';
+import { grid, type MatrixAttentionLayout, type MatrixAttentionShape, matrixAttentionBytes, matrixAttentionLayout } from './matrix-layout.js';
+import { finishText, rescaleText } from './matrix-output.js';
+import { exponentials, firstReference, largestSum, readScores, rowMaximum, tileSum, windowText, writeWeights } from './matrix-softmax.js';
+import { type AttentionProblem, attentionReads, cappedFunction, problemParams, sinksBinding } from './text.js';
 
 /** Rows of (token, head) from which whole tiles are worth filling. */
 export const leastMatrixAttentionRows = 32;
