@@ -84,9 +84,9 @@ async function measure(gpu: GpuDevice, size: Size, selectedOnly: boolean): Promi
       const jobs = await jobsOf(gpu, operands, tile, splits, choice.subgroupSize);
       await runJobs(gpu, jobs);
       const error = await worstError(gpu, operands);
-      await warmUp(gpu, jobs, 60);
-      // Passes of a few milliseconds: the clocks fall in shorter ones.
-      const { median, least, most } = await timeJobs(gpu, jobs, Math.max(20, Math.min(400, Math.ceil(1e12 / (2 * rows * outputs * depth)))));
+      const rounds = Math.max(20, Math.min(400, Math.ceil(1e12 / (2 * rows * outputs * depth))));
+      await warmUp(gpu, jobs, selectedOnly ? 400 : 60, rounds);
+      const { median, least, most } = await timeJobs(gpu, jobs, rounds);
       const rate = (seconds: number): number => (2 * rows * outputs * depth) / seconds / 1e12;
       if (!(error < 1e-4)) throw new Error(`the product of ${size.join(' x ')} by tiles of ${tile.rows} x ${tile.columns} is wrong by ${error}`);
       results.push(`${tile.rows}x${tile.columns}/${splits} ${rate(median).toFixed(0)}${chosen ? ' *' : ''}`);
