@@ -9,7 +9,7 @@ import { profile } from '../gpu/profiler.js';
 import type { ReadbackRing } from '../gpu/readback.js';
 import { Recorder } from '../gpu/recorder.js';
 import type { Graph } from '../graph/graph.js';
-import { activationBlock } from '../kernels/decode/activations.js';
+import { activationBlock, activationForm } from '../kernels/decode/activations.js';
 import { packedRounding } from '../kernels/dp4a/rounding.js';
 import { hasMatrices } from '../kernels/matrix/linear.js';
 import { matrixRounding } from '../kernels/matrix/rounding.js';
@@ -185,7 +185,7 @@ export class WebGpuBackend implements Backend {
 
   caseRounding(opCase: OpCase): Float64Array | undefined {
     const node = { op: opCase.op, params: opCase.params, inputs: opCase.inputs.map((input) => input.type) } as NodeTypes;
-    const rounds = this.#target.refuses?.(node) === undefined;
+    const rounds = this.#target.takesForm?.(node)?.kind === activationForm;
     const decode = rounds ? decodeRounding(opCase, () => ({ unit: activationBlock, levels: 127 })) : undefined;
     const { capabilities } = this.gpu;
     return decode ?? matrixRounding(opCase, capabilities, this.#kernels.leastMatrixRows) ?? packedRounding(opCase, capabilities, this.#kernels.activations);

@@ -40,7 +40,8 @@ describe('attendProblem', () => {
     expect(attendProblem(types({ width: 48 }), params, rich)).toBe('heads of 48 do not fit lanes of 8 elements');
     expect(attendProblem(types({ width: 16 }), params, rich)).toBe('heads of 16 do not fit lanes of 8 elements');
     expect(attendProblem(types({ half: 32 }), params, rich)).toBe('only a part of each head turns');
-    expect(attendProblem(types(), params, { ...rich, packedDot: false })).toBe('the device has no dot products of packed bytes');
+    expect(attendProblem(types(), params, { ...rich, subgroupMaxSize: 64 })).toBe('the device has no subgroups of one size of 8 or more');
+    expect(attendProblem(types(), params, { ...rich, packedDot: false })).toMatchObject({ heads: 4 });
   });
 });
 

@@ -81,9 +81,13 @@ export function packKernel(width: number, gain: boolean): GpuKernel {
   });
 }
 
+/** Why a device lacks the subgroups that these kernels share values in, or undefined. */
+export function refuseSubgroups({ subgroups, subgroupMinSize, subgroupMaxSize }: GpuCapabilities): string | undefined {
+  if (subgroups && subgroupMinSize === subgroupMaxSize && subgroupMinSize >= 8) return undefined;
+  return 'the device has no subgroups of one size of 8 or more';
+}
+
 /** Whether a device can use 8-bit activations as these kernels do: dot products of packed bytes, and subgroups of one size of at least 8. */
-export function packsActivations({ packedDot, subgroups, subgroupMinSize, subgroupMaxSize }: GpuCapabilities): string | undefined {
-  if (!packedDot) return 'the device has no dot products of packed bytes';
-  if (!subgroups || subgroupMinSize !== subgroupMaxSize || subgroupMinSize < 8) return 'the device has no subgroups of one size of 8 or more';
-  return undefined;
+export function packsActivations(capabilities: GpuCapabilities): string | undefined {
+  return capabilities.packedDot ? refuseSubgroups(capabilities) : 'the device has no dot products of packed bytes';
 }

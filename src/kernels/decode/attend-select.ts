@@ -4,7 +4,7 @@ import type { GpuCapabilities } from '../../core/capabilities.js';
 import type { TensorType } from '../../core/tensor.js';
 import { attendTokenShape } from '../../ops/decode.js';
 import type { OpParams } from '../../ops/params.js';
-import { packsActivations } from './activations.js';
+import { refuseSubgroups } from './activations.js';
 import { type AttendShape, attendBytes, attendRounds } from './attend.js';
 import { type SplitShape, splitBytes, splitStep } from './attend-split.js';
 import { type AttendProblem, fitsLanes } from './attend-text.js';
@@ -12,7 +12,7 @@ import { type AttendProblem, fitsLanes } from './attend-text.js';
 /** The attention of a node, or a reason why the device has no fused one. */
 export function attendProblem(types: readonly TensorType[], params: OpParams['attendToken'], capabilities: GpuCapabilities): AttendProblem | string {
   const [keys, values, , angles] = types;
-  const unable = packsActivations(capabilities);
+  const unable = refuseSubgroups(capabilities);
   if (unable !== undefined) return unable;
   const { heads, kvHeads, width, capacity } = attendTokenShape(types);
   if (keys?.dtype !== 'f16' || values?.dtype !== 'f16') return 'the caches are not f16';
