@@ -8,7 +8,7 @@ import { attendTokenCases, chooseNextCases, gatedProductCases, qkvCases, tokenLi
 import { checkCase } from '../../src/runtime/check.js';
 import { WebGpuBackend } from '../../src/runtime/webgpu-backend.js';
 import { fixture } from '../support/fixtures.js';
-import { expectedOf, makeDecoder, meanKl, readModel, referenceLogits } from '../support/models.js';
+import { expectedOf, largestDifference, makeDecoder, meanKl, readModel, referenceLogits } from '../support/models.js';
 
 const devices: WebGpuBackend[] = [];
 const [packed, plain] = [0, 1];
@@ -93,6 +93,20 @@ test('a product is the same whichever rows are read side by side and however far
   ] as const)
     expect(await productOf(backend, problem, { ...base, rows: 4, together, ahead })).toEqual(wanted);
 }, 300_000);
+
+test('a token attends to its own value as the cache keeps it', async () => {
+  const { ids } = await expectedOf('llama3');
+  const decoder = await makeDecoder(backendOf(plain), await readModel(fixture('gguf/llama3.gguf')), { cacheType: 'f16' });
+  try {
+    // The first of two rows and the first token alone see one position, whose value is all that they attend to: unrounded it moves these logits by 0.012.
+    const rows = await decoder.evaluate(ids.slice(0, 2));
+    decoder.rewind(0);
+    const first = await decoder.nextLogits(ids.slice(0, 1));
+    expect(largestDifference(first, rows.subarray(0, first.length))).toBeLessThan(2e-3);
+  } finally {
+    decoder.dispose();
+  }
+});
 
 test('a fused decode step hands its forms on as a plain one hands values', async () => {
   const { ids: all, vocabulary } = await expectedOf('llama3');

@@ -11,8 +11,8 @@ const models = everyCase || testAdapterName() === 'swiftshader' ? {} : { llamas:
 const open = async (kernels: GpuTargetOptions = {}): Promise<WebGpuBackend> => new WebGpuBackend(await GpuDevice.request({ checked: true }), { kernels });
 
 if (testAdapterName() === 'hardware') {
-  // The logits reach 2,000, where neighbouring f32 are 1.2e-4 apart.
-  const exact = { chunks: [2e-4, 2e-3] } as const;
+  // f32 sums in another order move these logits, which reach 34, by 1e-4. A key or value that differs in its last bits may round to the f16 beside it, which moves them by 3e-3 between devices.
+  const exact = { chunks: [2e-4, 5e-3] } as const;
   // These adapters may have f16 matrices: prompts rounded to 11 bits move the probabilities of random weights by under a hundredth.
   decoderSuite('WebGPU, f32 throughout', () => open({ leastMatrixRows: Number.POSITIVE_INFINITY, activations: 'f32' }), exact);
   decoderSuite('WebGPU, rounded where it may be', open, { probabilities: 0.02, chunks: [0.1, 0.1] });

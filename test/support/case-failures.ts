@@ -1,5 +1,6 @@
 import { maskCapabilities } from '../../src/core/capabilities.js';
 import type { GpuKernel } from '../../src/core/kernel.js';
+import { matrixRounding } from '../../src/kernels/matrix/rounding.js';
 import { gpuTarget } from '../../src/kernels/target.js';
 import { decodeBytes, type OpCase } from '../../src/ops/case.js';
 import type { OpDefinition } from '../../src/ops/definition.js';
@@ -8,21 +9,25 @@ import { ops } from '../../src/ops/table.js';
 import type { LoweringRule } from '../../src/ops/target.js';
 import { type RunOptions, runCase, type TestDevice } from './run-steps.js';
 
-/** Runs cases of any operation and type by the GPU target's own rules; the list of those that fail, empty where all pass. NaN and infinities must be met exactly. */
+/**
+ * Runs cases of any operation and type by the GPU target's own rules; the list of those that fail, empty where all pass. NaN and infinities must be met exactly; where operands become f16 for
+ * matrices, an output may err by what that adds.
+ */
 export async function caseFailures(test: TestDevice, cases: Iterable<OpCase>, options: RunOptions = {}): Promise<readonly string[]> {
   const failed: string[] = [];
-  const { rules } = gpuTarget(maskCapabilities(test.capabilities, options.mask ?? {}));
+  const capabilities = maskCapabilities(test.capabilities, options.mask ?? {});
+  const { rules } = gpuTarget(capabilities);
   for (const opCase of cases) {
     const rule = rules[opCase.op] as LoweringRule<ComputeOp, GpuKernel>;
     const { got } = await runCase(test, () => rule, opCase, options);
-    const wrong = differences(opCase, got);
+    const wrong = differences(opCase, got, matrixRounding(opCase, capabilities));
     if (wrong.length > 0) failed.push(`${opCase.name}: ${wrong.length} wrong, ${wrong.slice(0, 4).join(', ')}`);
   }
   return failed;
 }
 
-/** Elements that are further from the reference than the case accepts. */
-export function differences(opCase: OpCase, got: ArrayLike<number>): readonly string[] {
+/** Elements that are further from the reference than the case accepts and `rounding` adds. */
+export function differences(opCase: OpCase, got: ArrayLike<number>, rounding?: Float64Array): readonly string[] {
   const definition = ops[opCase.op] as OpDefinition<ComputeOp>;
   const inputs = opCase.inputs.map(({ type, bytes }) => ({ shape: type.shape, data: decodeBytes(type, bytes) }));
   const type = definition.type(
@@ -36,7 +41,7 @@ export function differences(opCase: OpCase, got: ArrayLike<number>): readonly st
   wanted.forEach((want, i) => {
     const have = got[i] ?? Number.NaN;
     if (Object.is(want, have) || want === have) return;
-    const close = Math.abs(have - want) <= absolute + relative * Math.abs(want) + relativeToMax * largest;
+    const close = Math.abs(have - want) <= absolute + relative * Math.abs(want) + relativeToMax * largest + (rounding?.[i] ?? 0);
     if (!(Number.isFinite(want) && close)) wrong.push(`[${i}] ${have} instead of ${want}`);
   });
   return wrong;

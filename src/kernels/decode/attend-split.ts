@@ -10,7 +10,18 @@
 import type { GpuKernel } from '../../core/kernel.js';
 import { stateWord } from '../../ops/state.js';
 import { declareBindings, defineKernel, f32Literal, foldGrid, mainHead } from '../template.js';
-import { type AttendProblem, anglesText, attendInputs, lines, packHalves, range, scatterSums, turnedText, unpackHalves } from './attend-text.js';
+import {
+  type AttendProblem,
+  anglesText,
+  attendInputs,
+  lines,
+  nearestHalfFunction,
+  packHalves,
+  range,
+  scatterSums,
+  turnedText,
+  unpackHalves,
+} from './attend-text.js';
 
 export interface SplitShape {
   readonly subgroupSize: number;
@@ -93,7 +104,7 @@ export function attendSplitKernel(problem: AttendProblem, shape: SplitShape): Gp
     workgroupSize: threads,
     workgroupBytes: splitBytes(problem, shape),
     features: ['subgroups'],
-    wgsl: () => `${declareBindings(bindings)}var<workgroup> sums: array<f32, ${subgroups * groupHeads * problem.width}>;
+    wgsl: () => `${declareBindings(bindings)}${nearestHalfFunction}var<workgroup> sums: array<f32, ${subgroups * groupHeads * problem.width}>;
 var<workgroup> tops: array<vec2<f32>, ${(subgroups + 1) * groupHeads}>;
 var<workgroup> grown: atomic<u32>;
 ${mainHead(groups, threads, '@builtin(subgroup_invocation_id) lane: u32')}${walkText(problem, shape, layout)}${partialText(problem, shape, layout, threads)}}
@@ -286,7 +297,7 @@ function partialText(problem: AttendProblem, shape: SplitShape, layout: SplitLay
     let own = tops[${subgroups * groupHeads}u + h];
     var most = own.x;
 ${lines(subgroups, (s) => `    let t${s} = tops[${s * groupHeads}u + h];\n    most = max(most, t${s}.x);\n`)}    let word = (${heads + kvHeads}u + kv) * ${width}u + column;
-    let ownValue = unpack2x16float(pack2x16float(vec2<f32>(raw[word / 4u][word % 4u], 0.0))).x;
+    let ownValue = nearestHalf(raw[word / 4u][word % 4u]);
     let weight = own.y * exp2(own.x - most);
     var total = weight;
     var sum = weight * ownValue;

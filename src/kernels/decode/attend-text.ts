@@ -88,6 +88,17 @@ export const packHalves = (name: string): string =>
 export const unpackHalves = (name: string, words: string): string =>
   `let ${name}0 = vec4<f32>(unpack2x16float(${words}.x), unpack2x16float(${words}.y)); let ${name}1 = vec4<f32>(unpack2x16float(${words}.z), unpack2x16float(${words}.w));`;
 
+/**
+ * `fn nearestHalf(x)`: x rounded to f16, as f32. Drivers take `unpack2x16float(pack2x16float(vec2(x, 0)))` for x itself: the token would attend to a value of its own that the cache does not keep.
+ * What f16 has no room for, and NaN, stay as they are.
+ */
+export const nearestHalfFunction = `fn nearestHalf(x: f32) -> f32 {
+  let bits = bitcast<u32>(x);
+  let near = bitcast<f32>((bits + 0xfffu + ((bits >> 13u) & 1u)) & 0xffffe000u);
+  return select(x, near, (bits & 0x7fffffffu) < 0x477ff000u);
+}
+`;
+
 /** Adds n partial sums over lanes 2 `from` apart down to `to`: each step hands half of the list to the other lane, so that each lane ends with n / 2^steps whole sums. */
 export function scatterSums(names: readonly string[], from: number, to: number, tag: string): { readonly text: string; readonly sums: readonly string[] } {
   let sums = names;

@@ -13,6 +13,7 @@ import {
   anglesText,
   attendInputs,
   lines,
+  nearestHalfFunction,
   packHalves,
   range,
   scatterSums,
@@ -96,7 +97,7 @@ export function attendKernel(problem: AttendProblem, shape: AttendShape, outputs
     workgroupBytes: attendBytes(problem, shape),
     features: ['subgroups'],
     wgsl: () =>
-      `${declareBindings(bindings)}${outputs.packed ? packFunction(problem.heads * problem.width) : ''}${attendText(problem, shape, groups, threads, outputs)}`,
+      `${declareBindings(bindings)}${nearestHalfFunction}${outputs.packed ? packFunction(problem.heads * problem.width) : ''}${attendText(problem, shape, groups, threads, outputs)}`,
   });
 }
 
@@ -174,7 +175,7 @@ ${rounds}${output.text}${store}  let whole = subgroupAdd(total) * ${f32Literal(1
   let ownWeight = exp2(ownScore - most);
   if (local < ${columns}u) {
     let pair = select(quad.xy, quad.zw, (column & 2u) != 0u);
-    let own = unpack2x16float(pack2x16float(vec2<f32>(select(pair.x, pair.y, (column & 1u) != 0u), 0.0))).x;
+    let own = nearestHalf(select(pair.x, pair.y, (column & 1u) != 0u));
     let sum = ${range(subgroups)
       .map((i) => `part[${i * columns}u + local]`)
       .join(' + ')};
