@@ -35,6 +35,8 @@ export type SoftmaxChoice = { readonly reason: string } & (
   | { readonly kind: 'chunks'; readonly chunk: number; readonly chunks: number; readonly joined: boolean }
 );
 
+/** Elements that the registers of 256 threads hold, 32 each. */
+const longestRow = 8192;
 /** Elements of a chunk. */
 const chunkSize = 4096;
 /** Chunks that every writing workgroup may join for itself. */
@@ -46,7 +48,7 @@ export function selectSoftmax({ outer, count, inner }: Lines): SoftmaxChoice {
   const columns = inner > 1 ? count <= 256 : count <= 16;
   if (columns) return { kind: 'columns', reason: `${lines} lines of ${count}: a thread each` };
   if (inner > 1) return { kind: 'transposed', reason: `columns of ${count}: transposed to rows and back` };
-  if (count <= 2 * chunkSize || lines >= 1024) {
+  if (count <= longestRow) {
     const threads = Math.min(256, Math.max(32, 2 ** Math.ceil(Math.log2(count / 8))));
     return { kind: 'rows', threads, reason: `${lines} rows of ${count}: a workgroup each` };
   }
@@ -109,26 +111,20 @@ function rowReductions(threads: number, subgroups: SubgroupRange | undefined): R
   return { bound: largest.builtins, largest, total };
 }
 
-/** The largest component of a vector, and the sum of `term` over its components. */
-function vectorTexts(width: 1 | 2 | 4): { readonly largest: string; readonly terms: string } {
-  const parts = width === 1 ? ['v'] : ['x', 'y', 'z', 'w'].slice(0, width).map((c) => `v.${c}`);
-  const fold = (list: readonly string[], join: (a: string, b: string) => string): string =>
-    list.length === 1 ? (list[0] ?? '') : join(fold(list.slice(0, list.length / 2), join), fold(list.slice(list.length / 2), join));
-  return {
-    largest: fold(parts, (a, b) => `max(${a}, ${b})`),
-    terms: fold(
-      parts.map((part) => `term(${part}, largest)`),
-      (a, b) => `(${a} + ${b})`,
-    ),
-  };
+/** The components of vector `v` by name. */
+function components(width: 1 | 2 | 4, v: string): readonly string[] {
+  return width === 1 ? [v] : ['x', 'y', 'z', 'w'].slice(0, width).map((c) => `${v}.${c}`);
 }
 
-function componentwise(width: 1 | 2 | 4, value: (x: string) => string): string {
-  if (width === 1) return value('v');
-  return `${vectorType(width)}(${['x', 'y', 'z', 'w']
-    .slice(0, width)
-    .map((c) => value(`v.${c}`))
-    .join(', ')})`;
+/** The components joined pairwise. */
+function foldComponents(width: 1 | 2 | 4, v: string, join: (a: string, b: string) => string, part: (x: string) => string = (x) => x): string {
+  const fold = (list: readonly string[]): string =>
+    list.length === 1 ? part(list[0] ?? '') : join(fold(list.slice(0, list.length / 2)), fold(list.slice(list.length / 2)));
+  return fold(components(width, v));
+}
+
+function componentwise(width: 1 | 2 | 4, v: string, value: (x: string) => string): string {
+  return width === 1 ? value(v) : `${vectorType(width)}(${components(width, v).map(value).join(', ')})`;
 }
 
 /** A loop of the workgroup over vectors [0, vectors) of what begins at `base`: `v` is each. */
@@ -145,7 +141,13 @@ function overVectors(vectors: number, threads: number, body: string, limit = `${
 
 /** Declares `largest` and `sum` of the vectors that begin at `base`, the same in every thread. */
 function statistics(vectors: number, threads: number, width: 1 | 2 | 4, text: RowText, limit?: string): string {
-  const { largest, terms } = vectorTexts(width);
+  const largest = foldComponents(width, 'v', (a, b) => `max(${a}, ${b})`);
+  const terms = foldComponents(
+    width,
+    'v',
+    (a, b) => `(${a} + ${b})`,
+    (part) => `term(${part}, largest)`,
+  );
   return `  var own = ${least};
 ${overVectors(vectors, threads, `own = max(own, ${largest});`, limit)}  let largest = ${text.largest.call('own')};
   var terms = 0.0f;
@@ -153,6 +155,7 @@ ${overVectors(vectors, threads, `terms += ${terms};`, limit)}  let sum = ${text.
 `;
 }
 
+/** A row in the registers of its workgroup: read once, each exponential made once. */
 export function softmaxRowsKernel(op: SoftmaxOp, rows: number, count: number, threads: number, subgroups: SubgroupRange | undefined): GpuKernel {
   const text = rowReductions(threads, subgroups);
   const width = vectorWidth(count);
@@ -169,10 +172,27 @@ export function softmaxRowsKernel(op: SoftmaxOp, rows: number, count: number, th
       ['x', vectorType(width), 'read'],
       ['y', vectorType(width), 'read_write'],
     ])}${functions}${text.largest.declarations}${text.total.declarations}${mainHead(rows, threads, text.bound)}  let base = group * ${vectors}u;
-${statistics(vectors, threads, width, text)}  let tail = ${finish[op].tail};
-${overVectors(vectors, threads, `y[base + at] = ${componentwise(width, finish[op].value)};`)}}
+${keptRow(op, vectors, threads, text, width)}}
 `,
   });
+}
+
+/** The last vector of a thread may lie beyond the row. */
+function keptRow(op: SoftmaxOp, vectors: number, threads: number, text: RowText, width: 1 | 2 | 4): string {
+  const kept = Math.ceil(vectors / threads);
+  const within = (i: number): string => `${i * threads}u + local < ${vectors}u`;
+  const partial = (i: number): boolean => (i + 1) * threads > vectors;
+  const lines = (line: (i: number) => string): string => Array.from({ length: kept }, (_, i) => line(i)).join('');
+  const guarded = (i: number, statement: string): string => (partial(i) ? `  if (${within(i)}) { ${statement} }\n` : `  ${statement}\n`);
+  const type = vectorType(width);
+  // Softmax needs the exponentials again, its logarithm the values.
+  const value = (i: number): string => (op === 'softmax' ? `e${i} * inverse` : componentwise(width, `v${i}`, finish.logSoftmax.value));
+  return `${lines((i) => `  var v${i} = ${type}(${least});\n${guarded(i, `v${i} = x[base + ${i * threads}u + local];`)}`)}  var own = ${least};
+${lines((i) => `  own = max(own, ${foldComponents(width, `v${i}`, (a, b) => `max(${a}, ${b})`)});\n`)}  let largest = ${text.largest.call('own')};
+  var terms = 0.0f;
+${lines((i) => `  let e${i} = ${componentwise(width, `v${i}`, (part) => `term(${part}, largest)`)};\n  terms += ${foldComponents(width, `e${i}`, (a, b) => `(${a} + ${b})`)};\n`)}  let sum = ${text.total.call('terms')};
+  let ${op === 'softmax' ? 'inverse = 1.0f / sum' : `tail = ${finish[op].tail}`};
+${lines((i) => guarded(i, `y[base + ${i * threads}u + local] = ${value(i)};`))}`;
 }
 
 interface Chunked {
@@ -267,7 +287,7 @@ export function softmaxWriteKernel(op: SoftmaxOp, shape: Chunked, pairs: number,
   let first = group % ${chunks}u * ${perChunk}u;
   let base = group / ${chunks}u * ${vectors}u + first;
 ${join(pairs, text)}  let tail = ${finish[op].tail};
-${overVectors(perChunk, chunkThreads, `y[base + at] = ${componentwise(width, finish[op].value)};`, `min(${perChunk}u, ${vectors}u - first)`)}}
+${overVectors(perChunk, chunkThreads, `y[base + at] = ${componentwise(width, 'v', finish[op].value)};`, `min(${perChunk}u, ${vectors}u - first)`)}}
 `,
   });
 }

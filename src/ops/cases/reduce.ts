@@ -159,6 +159,8 @@ const softmaxShapes: readonly (readonly [shape: readonly number[], axis: number]
   [[3, 17], 1],
   [[2, 257], 1],
   [[4, 600], 1],
+  [[3, 2052], 1],
+  [[2, 4099], 1],
   [[5, 3], 0],
   [[2, 40, 3], 1],
   [[300, 33], 0],
