@@ -61,6 +61,7 @@ const plans: readonly Plan[] = [
   product(4097, 4095, 4099),
   product(2048, 2048, 2048),
   product(1024, 1024, 1024),
+  product(512, 512, 512),
   product(256, 4096, 256),
   product(1, 4096, 4096),
   product(1, 4096, 4096, false, true),

@@ -21,7 +21,7 @@ export async function prepareOwn(backend: Backend, work: Workload): Promise<Prep
   const { storage, offset } = graph.arena.region(output.node);
   return {
     repeat: async (repeats) => {
-      for (let i = 0; i < repeats; i++) await graph.execute();
+      await graph.execute({}, { times: repeats });
       const bytes = Uint8Array.from(await backend.read({ storage, offset, byteLength: 4 }));
       return new Float32Array(bytes.buffer)[0] ?? Number.NaN;
     },

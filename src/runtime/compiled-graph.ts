@@ -119,9 +119,13 @@ export class CompiledGraph {
     return new Map(outputs.map((output, index) => [output.name, this.#decode(output.node, results[index])]));
   }
 
-  /** As `run`, and leaves the outputs on the device: `read` gets them. */
-  async execute(inputs: Readonly<Record<string, TensorData>> = {}): Promise<void> {
-    await this.#replay(inputs, []);
+  /**
+   * As `run`, and leaves the outputs on the device: `read` gets them. `times` runs follow one another in one submit, each on the states that the one before left: steps of a simulation or
+   * of a recurrent network, without a word to the host in between. At least 1.
+   */
+  async execute(inputs: Readonly<Record<string, TensorData>> = {}, { times = 1 }: { readonly times?: number } = {}): Promise<void> {
+    if (!Number.isInteger(times) || times < 1) throw new ArgumentError('times', `expected a whole number of runs, at least 1, got ${times}`);
+    await this.#replay(inputs, [], times);
   }
 
   /** An output of the last run. */
@@ -132,13 +136,13 @@ export class CompiledGraph {
     return this.#decode(output.node, await this.backend.read(this.#outputRegion(output.node)));
   }
 
-  async #replay(inputs: Readonly<Record<string, TensorData>>, reads: readonly Region[]): Promise<readonly Uint8Array[]> {
+  async #replay(inputs: Readonly<Record<string, TensorData>>, reads: readonly Region[], times = 1): Promise<readonly Uint8Array[]> {
     this.#check();
     const missing = [...this.#unset].filter((name) => !Object.hasOwn(inputs, name));
     if (missing.length > 0)
       throw new ArgumentError('inputs', `no value yet for ${missing.map((name) => `"${name}"`).join(', ')}: pass inputs to run, set weights by setParam`);
     const writes = Object.entries(inputs).map(([name, data]) => this.#inputWrite(name, data));
-    return this.#executable.run(writes, reads);
+    return this.#executable.run(writes, reads, times);
   }
 
   /** Times each step on the device, with the bytes and operations that it takes; outputs and states are as after one run. */

@@ -120,6 +120,21 @@ describe('CompiledGraph', () => {
     compiled.dispose();
   });
 
+  test('runs several times in one call, each run on the states of the one before', async () => {
+    const g = new GraphBuilder();
+    const session = g.state('session', u32(65));
+    g.output('cache', g.cacheWrite(g.state('cache', f32(1, 4, 1)), g.input('x', f32(1, 1, 1)), session));
+    g.add('advance', {}, [session, g.constant([7], u32(1))]);
+    const compiled = await CompiledGraph.compile(g.build(), backend);
+    const words = new Uint32Array(65);
+    words[stateWord.rows] = 1;
+    await compiled.setState('session', words);
+    await compiled.execute({ x: Float32Array.of(5) }, { times: 3 });
+    expect(await compiled.read('cache')).toEqual(Float32Array.of(5, 5, 5, 0));
+    for (const times of [0, 1.5, Number.NaN]) await expect(compiled.execute({}, { times })).rejects.toThrow('expected a whole number of runs');
+    compiled.dispose();
+  });
+
   test('gives constants and their views as outputs, also under the name of a weight', async () => {
     const g = new GraphBuilder();
     const constant = g.constant([1, 2, 3, 4], u32(4), 'w');
