@@ -55,6 +55,8 @@ export function kernelChoices(capabilities: GpuCapabilities): readonly KernelCho
     const variant = matrix === undefined ? (rows === 1 ? 'decode' : 'prefill') : 'f16 matrices';
     return { problem: `attention, ${rows} x ${width} over ${capacity}`, variant, reason };
   });
-  const norms = normWidths.map((width): KernelChoice => ({ problem: `norm, ${width}`, variant: 'rms_norm', reason: selectNorm(width, capabilities).reason }));
+  const norms = normWidths.map(
+    (width): KernelChoice => ({ problem: `norm, ${width}`, variant: 'rms_norm', reason: selectNorm(512, width, capabilities).reason }),
+  );
   return [...linear, ...attention, ...norms];
 }

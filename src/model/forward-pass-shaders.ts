@@ -8,7 +8,7 @@ const shown = { width: 1536, feedForward: 8960, heads: 12, headWidth: 128, posit
 
 /** WGSL of the steps of one decoded token, for a device with WebGPU's guaranteed capabilities. */
 export const forwardPassShaders = {
-  rmsnorm: (): string => normKernel(1, shown.width, shown.eps, selectNorm(shown.width, baseCapabilities), undefined).wgsl(),
+  rmsnorm: (): string => normKernel(1, shown.width, shown.eps, selectNorm(1, shown.width, baseCapabilities), undefined).wgsl(),
   siluMul: (): string => swigluKernel(shown.feedForward, 'own').wgsl(),
   residual: (): string => binaryKernel('add', [{ size: shown.width, a: 1, b: 1 }], true).wgsl(),
   rope: (): string =>

@@ -242,7 +242,7 @@ describe('the text of kernels on matrices', () => {
     const shape = selectMatrixAttention(one, matrices)?.shape;
     expect(shape && (await compiler.errors(attentionMatrixKernel(one, shape, true)))).toEqual([]);
     expect(await compiler.errors(swigluKernel(256, 'half'))).toEqual([]);
-    for (const width of [256, 40_000]) expect(await compiler.errors(normKernel(4, width, 1e-5, selectNorm(width, matrices), undefined, true))).toEqual([]);
+    for (const width of [256, 40_000]) expect(await compiler.errors(normKernel(4, width, 1e-5, selectNorm(4, width, matrices), undefined, true))).toEqual([]);
   });
 
   it('clears what workgroups share before they read it: unchecked devices do not', () => {

@@ -102,12 +102,21 @@ describe('broadcastAxes', () => {
 
 describe('selectNorm', () => {
   it('gives a thread two vectors, within the limits', () => {
-    expect(selectNorm(4096, { ...baseCapabilities, limits: { ...baseCapabilities.limits, maxComputeInvocationsPerWorkgroup: 1024 } })).toMatchObject({
+    expect(selectNorm(1, 4096, { ...baseCapabilities, limits: { ...baseCapabilities.limits, maxComputeInvocationsPerWorkgroup: 1024 } })).toMatchObject({
       threads: 512,
       held: 2,
     });
-    expect(selectNorm(4096, baseCapabilities)).toMatchObject({ threads: 256, held: 4 });
-    expect(selectNorm(64, baseCapabilities)).toMatchObject({ threads: 32, held: 1 });
-    expect(selectNorm(100_000, baseCapabilities)).toMatchObject({ threads: 256, held: 0 });
+    expect(selectNorm(1, 4096, baseCapabilities)).toMatchObject({ threads: 256, held: 4 });
+    expect(selectNorm(1, 64, baseCapabilities)).toMatchObject({ threads: 32, held: 1 });
+    expect(selectNorm(1, 100_000, baseCapabilities)).toMatchObject({ threads: 256, held: 0 });
+  });
+
+  it('gives short rows a subgroup each where there are enough of them and subgroups have one size', () => {
+    const one = { ...baseCapabilities, subgroups: true, subgroupMinSize: 32, subgroupMaxSize: 32 };
+    expect(selectNorm(4096, 128, one)).toMatchObject({ threads: 32, rows: 8, held: 1 });
+    expect(selectNorm(4096, 512, one)).toMatchObject({ threads: 32, rows: 8, held: 4 });
+    expect(selectNorm(4096, 516, one)).toMatchObject({ rows: 1 });
+    expect(selectNorm(7, 128, one)).toMatchObject({ rows: 1 });
+    expect(selectNorm(4096, 128, { ...one, subgroupMaxSize: 64 })).toMatchObject({ rows: 1 });
   });
 });

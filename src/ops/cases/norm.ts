@@ -7,16 +7,16 @@ const shapes: readonly (readonly number[])[] = [
   [3, 5],
   [1, 8],
   [4, 64],
-  [5, 100],
+  [9, 100],
   [1, 2048],
   [2, 4099],
   [1, 100_000],
   [1, 4, 16],
-  [3, 5, 64],
+  [7, 11, 64],
   [2, 2, 130],
 ];
 
-/** Rows from one element to a hundred thousand, whole rows and heads; the tolerance is for sums in f32. */
+/** Rows from one element to a hundred thousand, whole rows and heads, some for a subgroup each; the tolerance is for sums in f32. */
 export function rmsNormCases(): readonly OpCase<'rmsNorm'>[] {
   return shapes.map((shape, i) => {
     const random = seededRandom(400 + i);
