@@ -68,3 +68,21 @@ describe.each(testAdapterName() === 'swiftshader' ? onMatrices.map((opCase) => [
     });
   });
 });
+
+// On SwiftShader alone, as above: a query that is no number makes NaN of its row of its head, and of no other.
+it.each(testAdapterName() === 'swiftshader' ? onMatrices.filter(({ name }) => /f32/.test(name)) : [])(
+  'on matrices, a NaN stays one: $name',
+  { timeout },
+  async (opCase) => {
+    const [query, ...rest] = opCase.inputs;
+    if (query === undefined) throw new Error('the case has no query');
+    const [, heads = 0, width = 0] = query.type.shape;
+    const bytes = Uint8Array.from(query.bytes);
+    const [row, head] = [3, 1];
+    const at = (row * heads + head) * width;
+    new DataView(bytes.buffer).setFloat32((at + 5) * 4, Number.NaN, true);
+    const { got } = await runCase(test, matrixRule, { ...opCase, inputs: [{ ...query, bytes }, ...rest] });
+    const broken = Array.from(got, (value, i) => (Number.isNaN(value) ? [i] : [])).flat();
+    expect(broken).toEqual(Array.from({ length: width }, (_, i) => at + i));
+  },
+);

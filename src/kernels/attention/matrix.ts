@@ -10,7 +10,7 @@
 import type { GpuCapabilities } from '../../core/capabilities.js';
 import type { GpuKernel } from '../../core/kernel.js';
 import { stateWord } from '../../ops/state.js';
-import { packHalvesFunction } from '../matrix/form.js';
+import { limitedFunction, packHalvesFunction } from '../matrix/form.js';
 import { matrixSize, matrixTypes } from '../matrix/gemm.js';
 import { hasMatrices } from '../matrix/linear.js';
 import { declareBindings, defineKernel, foldGrid, mainHead, repeat } from '../template.js';
@@ -70,8 +70,7 @@ var<workgroup> grown: atomic<u32>;
 fn pack8(a: vec4<f32>, b: vec4<f32>) -> vec4<u32> {
   return vec4<u32>(bitcast<vec2<u32>>(vec4<f16>(a)), bitcast<vec2<u32>>(vec4<f16>(b)));
 }
-${half ? packHalvesFunction : ''}${cappedFunction(problem, 'vec4<f32>')}fn limited(v: vec4<f32>) -> vec4<f32> { return clamp(v, vec4<f32>(-65504.0), vec4<f32>(65504.0)); }
-${cacheFunctions(problem)}${pieceLoad(problem, 'keys')}${pieceLoad(problem, 'values')}${mainHead(count, layout.threads, '@builtin(subgroup_id) subgroup: u32')}${headText(problem, shape, layout, tiles)}${windowText(problem)}${queryText(problem, shape, layout)}${walkText(problem, shape, layout)}${finishText(problem, shape, layout, half ? 'pack4(value)' : 'value')}}
+${half ? packHalvesFunction : ''}${limitedFunction}${cappedFunction(problem, 'vec4<f32>')}${cacheFunctions(problem)}${pieceLoad(problem, 'keys')}${pieceLoad(problem, 'values')}${mainHead(count, layout.threads, '@builtin(subgroup_id) subgroup: u32')}${headText(problem, shape, layout, tiles)}${windowText(problem)}${queryText(problem, shape, layout)}${walkText(problem, shape, layout)}${finishText(problem, shape, layout, half ? 'pack4(value)' : 'value')}}
 `,
   });
 }
