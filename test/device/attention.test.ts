@@ -33,6 +33,26 @@ describe.each(maskedWays)('attention with %s', (_name, mask, way) => {
   });
 });
 
+it('writes no word of a cache in planes from two heads, whose scales may share one', async () => {
+  const opCase = cacheWriteCases().find(({ name }) => name === 'cacheWrite q8_planes [3, 3, 96] rows 3 of 4 position 0');
+  if (opCase === undefined) throw new Error('the case is not there');
+  const before = opCase.inputs[0]?.bytes ?? new Uint8Array();
+  const written = await Promise.all(
+    [0, 1, 2].map(async (head) => {
+      const only: RuleMaker<'cacheWrite'> = () => (node, context) =>
+        cacheWriteRule(node, context).map((step) => {
+          const wgsl = (): string => step.kernel.wgsl().replace(/let head = [^;]*;/, `$&\n  if (head != ${head}u) { return; }`);
+          return { ...step, kernel: { ...step.kernel, key: `${step.kernel.key} head ${head}`, wgsl } };
+        });
+      const { bytes } = await runCase(test, only, opCase);
+      return [...new Set([...before.keys()].filter((at) => before[at] !== bytes[at]).map((at) => Math.floor(at / 4)))];
+    }),
+  );
+  const words = written.flat();
+  expect(words.length).toBeGreaterThan(3 * 3 * 24);
+  expect(new Set(words).size).toBe(words.length);
+});
+
 /** As the large tiles are, with fewer rows: workgroup memory also holds what stands for registers here. */
 const smallShape: MatrixAttentionShape = { tileRows: 64, tileKeys: 16, scores: [4, 1], output: [4, 1], subgroupSize: 32 };
 

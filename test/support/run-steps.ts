@@ -46,6 +46,8 @@ export type RuleMaker<K extends ComputeOp> = (capabilities: GpuCapabilities) => 
 
 export interface StepResult {
   readonly got: ArrayLike<number>;
+  /** The same as it lies in memory. */
+  readonly bytes: Uint8Array;
   readonly steps: readonly Step<GpuKernel>[];
 }
 
@@ -73,7 +75,7 @@ export async function runCase<K extends ComputeOp>(test: TestDevice, rule: RuleM
   for (const step of steps) await dispatch(test, step, found, options.inPlace === true);
   const bytes = await readBuffer(test.device, requireValue(buffers.get(`${output.id}.0`)), byteLengthOfType(type));
   for (const buffer of buffers.values()) buffer.destroy();
-  return { got: numbers(type, bytes), steps };
+  return { got: numbers(type, bytes), bytes, steps };
 }
 
 /** Largest error as a multiple of what the case accepts, and where: at most 1 passes. `rounding` is what each output may err by beyond that. */

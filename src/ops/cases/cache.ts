@@ -12,13 +12,14 @@ const sizes = [
   [3, 2, 8, 5, 128, 1],
 ] as const;
 
-/** The same for caches in planes: blocks in pairs and alone, an odd number of them in all, more than a workgroup writes. */
+/** The same for caches in planes: blocks in pairs and alone, an odd number of them in all, more than a workgroup writes, heads that meet within a pair in a whole cache. */
 const planesSizes = [
   [1, 1, 2, 9, 64, 8],
   [5, 3, 3, 7, 32, 2],
   [3, 3, 1, 5, 96, 1],
   [70, 67, 2, 81, 32, 9],
   [4, 4, 2, 6, 128, 2],
+  [4, 3, 3, 3, 96, 0],
 ] as const;
 
 /** Half a step of an f16; of a signed byte, and that of its scale, for values of up to 1. */
