@@ -7,8 +7,8 @@
  */
 
 import { byteLengthOfType } from '../src/core/tensor.js';
+import type { GenerateOptions } from '../src/engine/generate-options.js';
 import { loadModel } from '../src/engine/load.js';
-import type { GenerateOptions } from '../src/engine/model.js';
 import type { SamplingOptions } from '../src/engine/sampler.js';
 import type { Decoder } from '../src/model/decoder.js';
 import { decoderNames } from '../src/model/decoder-graph.js';

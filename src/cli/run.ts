@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
+import type { GenerateOptions } from '../engine/generate-options.js';
 import type { Generation, GenerationResult } from '../engine/generation.js';
-import type { GenerateOptions, Model } from '../engine/model.js';
+import type { Model } from '../engine/model.js';
 import { resolveSampling } from '../engine/sampler.js';
 import { formatLabelled, plural } from './format.js';
 import { type LoadSettings, loadForCommand } from './load.js';

@@ -218,3 +218,11 @@ export function defined<T>(value: T | undefined | null, what: string): T {
   if (value === undefined || value === null) throw new PlanError(`${what} is missing: a defect of Centella, please report it`);
   return value;
 }
+
+/** A value as an error names it, no longer than a line. */
+export function shown(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}...` : value);
+  if (Array.isArray(value)) return `a list of ${value.length}: ${value.slice(0, 3).map(shown).join(', ')}`;
+  if (typeof value === 'object' && value !== null) return `an object of ${value.constructor?.name ?? 'no class'}`;
+  return typeof value === 'function' ? 'a function' : String(value);
+}

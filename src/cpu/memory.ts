@@ -1,7 +1,7 @@
 /** The one linear memory of a CPU device: blocks by label and class, with a budget and a ledger. */
 
 import { ArgumentError, DisposedError, OutOfMemoryError } from '../core/errors.js';
-import { type MemoryClass, type MemoryLedger, memoryClasses } from '../core/memory.js';
+import { checkBudget, type MemoryClass, type MemoryLedger, memoryClasses } from '../core/memory.js';
 import { roundUp } from '../core/tensor.js';
 
 export interface CpuAllocation {
@@ -44,8 +44,8 @@ export class CpuMemory {
   #peakBytes = 0;
   #memory: WebAssembly.Memory | undefined = new WebAssembly.Memory({ initial: 1, maximum: maxPages });
 
-  constructor(budgetBytes = cpuMaxBytes) {
-    this.#budgetBytes = Math.min(budgetBytes, cpuMaxBytes);
+  constructor(budgetBytes?: number) {
+    this.#budgetBytes = Math.min(checkBudget(budgetBytes) ?? cpuMaxBytes, cpuMaxBytes);
   }
 
   /** The memory that programs import. Its `buffer` changes when it grows. */

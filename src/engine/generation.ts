@@ -1,4 +1,4 @@
-import { AbortedError, ContextError } from '../core/errors.js';
+import { AbortedError, ArgumentError, ContextError } from '../core/errors.js';
 import type { Decoder } from '../model/decoder.js';
 import type { StreamDecoder } from '../text/index.js';
 import { isGreedy, type LogitsHook, type ResolvedSampling, Sampler } from './sampler.js';
@@ -184,10 +184,17 @@ function deviceChooser(maxTokens: number, begin: Chooser, goOn: (wanted: number)
   return (input, signal) => (chosen++ === 0 ? begin(input, signal) : goOn(maxTokens - chosen + 1));
 }
 
-function hostChooser(decoder: Decoder, sampler: Sampler, adjust: (logits: Float32Array) => void): Chooser {
+function hostChooser(decoder: Decoder, sampler: Sampler, adjust: (logits: Float32Array) => unknown): Chooser {
   return async (input, signal) => {
     const logits = await decoder.nextLogits(input, signal);
-    adjust(logits);
+    const waits: unknown = adjust(logits);
+    if (waits instanceof Promise) {
+      waits.catch(() => undefined);
+      throw new ArgumentError(
+        'adjustLogits',
+        'adjustLogits changes the logits before it returns, got an async function: the token would be chosen before it is done',
+      );
+    }
     return sampler.next(logits);
   };
 }

@@ -1,27 +1,11 @@
-import { ArgumentError, BusyError, DisposedError } from '../core/errors.js';
+import { ArgumentError, BusyError, DisposedError, shown } from '../core/errors.js';
 import type { MemoryLedger } from '../core/memory.js';
 import type { Decoder } from '../model/decoder.js';
 import type { DecoderConfig } from '../model/decoder-config.js';
 import type { Backend, BackendKind, Ceilings, StepTiming } from '../runtime/backend.js';
 import type { Tokenizer } from '../text/index.js';
+import { checkTokenIds, type GenerateOptions, isList, type Prompt, resolveOptions } from './generate-options.js';
 import { assertPromptFits, Generation } from './generation.js';
-import { type LogitsHook, resolveSampling, type SamplingOptions } from './sampler.js';
-
-export interface GenerateOptions extends SamplingOptions {
-  /** Most tokens to generate. Default: what the context has room for. */
-  readonly maxTokens?: number;
-  /** Texts at which to stop; none of them is part of the result. */
-  readonly stop?: string | readonly string[];
-  /** Token ids at which to stop. */
-  readonly stopTokens?: readonly number[];
-  /** Called with the logits before each choice, which it may change. Each token then waits for its logits to arrive, and the host chooses: leave it out where it is not needed. */
-  readonly adjustLogits?: LogitsHook;
-  /** Ends the generation with the reason 'aborted'. */
-  readonly signal?: AbortSignal;
-}
-
-/** A text (BOS is put first where the model wants it), or token ids as they are. */
-export type Prompt = string | readonly number[];
 
 /** Milliseconds of loading a model. */
 export interface LoadTimings {
@@ -84,38 +68,22 @@ export class Model {
     if (this.#busy) throw new BusyError('a generation is running on this model: await or cancel it first, or load the model twice');
     const ids = this.encodePrompt(prompt);
     assertPromptFits(ids.length, this.contextLength);
-    const maxTokens = options.maxTokens ?? Number.POSITIVE_INFINITY;
-    if (!(maxTokens === Number.POSITIVE_INFINITY || Number.isInteger(maxTokens)) || maxTokens < 0)
-      throw new ArgumentError('maxTokens', `maxTokens must be a whole number from 0, got ${maxTokens}`);
-    const stops = typeof options.stop === 'string' ? [options.stop] : (options.stop ?? []);
-    if (stops.includes('')) throw new ArgumentError('stop', 'an empty stop string would stop everything: leave it out');
-    const sampling = resolveSampling(options);
+    const resolved = resolveOptions(options, this.config.vocabulary);
     const text = this.tokenizer.createDecoder({ after: ids.at(-1) ?? 0 });
     this.#decoder.rewind(0);
     this.#busy = true;
-    return new Generation({
-      decoder: this.#decoder,
-      prompt: ids,
-      maxTokens,
-      sampling,
-      adjustLogits: options.adjustLogits,
-      stops,
-      stopTokens: new Set(options.stopTokens),
-      endTokens: new Set(this.tokenizer.eogIds),
-      text,
-      signal: options.signal,
-      onEnd: () => {
-        this.#busy = false;
-      },
-    });
+    const onEnd = (): void => {
+      this.#busy = false;
+    };
+    return new Generation({ ...resolved, decoder: this.#decoder, prompt: ids, endTokens: new Set(this.tokenizer.eogIds), text, onEnd });
   }
 
   /** The ids that `generate` would feed for a prompt. An empty one becomes BOS alone. */
   encodePrompt(prompt: Prompt): readonly number[] {
-    const ids = typeof prompt === 'string' ? this.tokenizer.encode(prompt, { bos: 'auto' }) : prompt;
-    const { vocabulary } = this.config;
-    const bad = ids.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabulary);
-    if (bad !== undefined) throw new ArgumentError('prompt', `token ids go from 0 to ${vocabulary - 1}, got ${bad}`);
+    if (typeof prompt !== 'string' && !isList(prompt)) throw new ArgumentError('prompt', `a prompt is a text or a list of token ids, got ${shown(prompt)}`);
+    // A copy: the caller's list may change while it is fed.
+    const ids = typeof prompt === 'string' ? this.tokenizer.encode(prompt, { bos: 'auto' }) : Array.from(prompt);
+    checkTokenIds('prompt', ids, this.config.vocabulary);
     if (ids.length > 0) return ids;
     if (this.tokenizer.bosId === undefined)
       throw new ArgumentError('prompt', 'the prompt is empty and the model has no BOS token to begin with: give a prompt');
@@ -126,6 +94,7 @@ export class Model {
   async evaluate(ids: readonly number[]): Promise<Float32Array> {
     this.#check();
     if (this.#busy) throw new BusyError('a generation is running on this model: await or cancel it first');
+    if (!isList(ids)) throw new ArgumentError('ids', `logits are wanted after a list of token ids, got ${shown(ids)}`);
     assertPromptFits(ids.length, this.contextLength);
     this.#busy = true;
     try {

@@ -1,4 +1,4 @@
-import { ArgumentError, CentellaError } from '../core/errors.js';
+import { ArgumentError, CentellaError, shown } from '../core/errors.js';
 import { penalised } from '../ops/sampling.js';
 import { chooseToken } from '../ops/sampling-choice.js';
 import { isPenalised, promptBit, type SamplingParameters } from '../ops/sampling-state.js';
@@ -70,8 +70,9 @@ export function resolveSampling(options: SamplingOptions): ResolvedSampling {
   for (const name of Object.keys(ranges) as (keyof ResolvedSampling)[]) {
     const { min, max, integer, above } = ranges[name];
     const value = resolved[name];
-    if (!(value >= min && value <= max) || (above && value === min) || (integer && !Number.isInteger(value))) {
-      throw new ArgumentError(name, `${name} must be ${integer ? 'an integer' : 'a number'} ${above ? 'above' : 'from'} ${min} to ${max}, got ${value}`);
+    // Comparisons would take null for 0, and texts for numbers.
+    if (typeof value !== 'number' || !(value >= min && value <= max) || (above && value === min) || (integer && !Number.isInteger(value))) {
+      throw new ArgumentError(name, `${name} must be ${integer ? 'an integer' : 'a number'} ${above ? 'above' : 'from'} ${min} to ${max}, got ${shown(value)}`);
     }
   }
   return resolved;
@@ -104,7 +105,10 @@ export class Sampler {
     }
     const token = chooseToken(logits, this.#options, this.#step);
     if (token === undefined) {
-      throw new CentellaError('E_NUMERICAL', `the logits of step ${this.#step} are not finite: the weights or the device are broken`);
+      throw new CentellaError(
+        'E_NUMERICAL',
+        `the logits of step ${this.#step}, as adjustLogits left them, hold NaN or plus infinity, or no finite number: unless it made them so, the weights or the device are broken`,
+      );
     }
     this.accept(token);
     return token;

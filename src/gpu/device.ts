@@ -2,6 +2,7 @@
 
 import { type CapabilityMask, type GpuCapabilities, maskCapabilities } from '../core/capabilities.js';
 import { ArgumentError, CentellaError, DeviceError, type DeviceLostError } from '../core/errors.js';
+import { checkBudget } from '../core/memory.js';
 import { type DawnChecks, keepAlive } from '../platform/dawn.js';
 import { type AdapterChoice, type AdapterList, type AdapterQuery, chooseAdapter, listAdapters } from './adapter.js';
 import { type AdapterInfoLike, adapterName, capabilitiesOf, featuresToRequest, limitsToRequest, packedDotFeature } from './capabilities.js';
@@ -92,8 +93,7 @@ export class GpuDevice {
    */
   static async request(options: GpuDeviceOptions = {}): Promise<GpuDevice> {
     const { budgetBytes, device } = options;
-    if (budgetBytes !== undefined && !(budgetBytes > 0))
-      throw new ArgumentError('budgetBytes', `a memory budget is a number of bytes above 0, got ${budgetBytes}`);
+    checkBudget(budgetBytes);
     if (device !== undefined) return new GpuDevice(await adopt(device, options), options);
     return new GpuDevice(await open(await chooseAdapter(options), options), options);
   }

@@ -14,6 +14,6 @@ export function checkRoom(tokens: number, position: number, contextLength: numbe
 /** Kernels trust ids, so that none may pass that the embedding has no row for. */
 export function checkIds(ids: readonly number[], vocabulary: number): void {
   if (ids.length === 0) throw new ArgumentError('ids', 'at least one token has to be fed');
-  const bad = ids.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabulary);
-  if (bad !== undefined) throw new ArgumentError('ids', `token ids go from 0 to ${vocabulary - 1}, got ${bad}`);
+  const bad = ids.findIndex((id) => !Number.isInteger(id) || id < 0 || id >= vocabulary);
+  if (bad >= 0) throw new ArgumentError('ids', `token ids go from 0 to ${vocabulary - 1}, got ${ids[bad]}`);
 }

@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { chooseAdapter } from '../../src/gpu/adapter.js';
 import { GpuDevice, type GpuDeviceOptions } from '../../src/gpu/device.js';
+import { openBackend } from '../../src/runtime/select.js';
 import { floats, scaleKernel } from '../gpu/kernels.js';
 import { testAdapterName } from '../support/adapter-name.js';
 import { requestTestAdapter, testAdapterIndex, testAdapterPattern, testsSoftware } from '../support/adapters.js';
@@ -33,6 +34,17 @@ describe('GpuDevice', () => {
     expect(gpu.checks).toBe('unchecked');
     expect(gpu.device.limits.maxBufferSize).toBe(gpu.capabilities.limits.maxBufferSize);
     expect(gpu.capabilities.limits.maxStorageBufferBindingSize).toBeGreaterThanOrEqual(134_217_728);
+  });
+
+  it('is taken as it is by a backend, which refuses what would choose or make another', async () => {
+    const gpu = await open();
+    for (const options of [{ adapter: 0 }, { powerPreference: 'low-power' }, { checked: true }] as const)
+      for (const device of [gpu, gpu.device]) await expect(openBackend({ device, ...options })).rejects.toThrow('the caller brought');
+    await expect(openBackend({ device: gpu, budgetBytes: 5 })).rejects.toThrow('the caller brought one: give one of the two');
+    const backend = await openBackend({ device: gpu.device, budgetBytes: 5_000_000 });
+    expect(backend.ledger().budgetBytes).toBe(5_000_000);
+    backend.dispose();
+    gpu.check();
   });
 
   it('keeps checks on when told so', async () => {

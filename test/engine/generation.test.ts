@@ -217,6 +217,46 @@ describe('one at a time', () => {
   });
 });
 
+/** As JavaScript may call: no type has seen these. */
+describe('values of other types', () => {
+  const wrong: readonly (readonly [string, object])[] = [
+    ...[null, '0.5', true].map((temperature) => ['temperature', { temperature }] as const),
+    ['topK', { topK: null }],
+    ['seed', { seed: 5n }],
+    ['maxTokens', { maxTokens: '5' }],
+    ...[5, [5], null].map((stop) => ['stop', { stop }] as const),
+    ...[5, ['5'], [4096], null].map((stopTokens) => ['stopTokens', { stopTokens }] as const),
+    ['adjustLogits', { adjustLogits: 5 }],
+    ['signal', { signal: {} }],
+  ];
+
+  test.each(wrong)('%s is refused by its name, and the model stays free: %o', async (name, options) => {
+    expect(() => model.generate(prompt, options)).toThrow(ArgumentError);
+    expect(() => model.generate(prompt, options)).toThrow(name === 'stopTokens' ? /stopTokens must|token ids go/ : `${name} must`);
+    expect((await model.generate(prompt, { ...greedy, maxTokens: 1 }).result).tokens).toHaveLength(1);
+  });
+
+  test.each([undefined, null, 5, {}, [undefined], ['a']])('a prompt that is %o is refused', async (value) => {
+    const given = value as unknown as string;
+    expect(() => model.generate(given)).toThrow(ArgumentError);
+    await expect(model.evaluate(given as unknown as number[])).rejects.toThrow(ArgumentError);
+    expect(() => model.generate(prompt, null as unknown as object)).toThrow('options of a generation are an object, got null');
+  });
+
+  test('an asynchronous hook is refused, where its changes would come too late', async () => {
+    const adjustLogits = (async () => undefined) as unknown as () => void;
+    await expect(model.generate(prompt, { maxTokens: 3, adjustLogits }).result).rejects.toThrow('got an async function');
+  });
+
+  test('a typed list is a prompt, and a list may change after the call', async () => {
+    const ids = Array.from({ length: 40 }, (_, i) => 300 + i);
+    const { tokens } = await model.generate(Uint32Array.from(ids) as unknown as number[], greedy).result;
+    const generation = model.generate(ids, greedy);
+    ids.fill(9999);
+    expect((await generation.result).tokens).toEqual(tokens);
+  });
+});
+
 describe('loading', () => {
   test('reports progress up to the last byte, and warnings to the caller', async () => {
     const progress: LoadProgress[] = [];

@@ -1,5 +1,6 @@
 import type { DType } from '../../core/dtype.js';
 import { ArgumentError, DisposedError, OutOfMemoryError } from '../../core/errors.js';
+import { checkBudget } from '../../core/memory.js';
 import type { TensorType } from '../../core/tensor.js';
 import type { Backend } from '../../runtime/backend.js';
 import { type BackendOptions, openBackend } from '../../runtime/select.js';
@@ -59,10 +60,9 @@ export class GpuMatmulCache {
 
   /** Over a backend of the caller's, which `dispose()` leaves alone; `create` opens one. */
   constructor(backend: Backend, options: { readonly budgetBytes?: number; readonly owned?: boolean } = {}) {
-    const { budgetBytes = Number.POSITIVE_INFINITY, owned = false } = options;
-    if (!(budgetBytes > 0)) throw new ArgumentError('budgetBytes', `a budget is a number of bytes above 0, got ${budgetBytes}`);
+    const { owned = false } = options;
     this.backend = backend;
-    this.#budgetBytes = budgetBytes;
+    this.#budgetBytes = checkBudget(options.budgetBytes) ?? Number.POSITIVE_INFINITY;
     this.#tensors = new TensorStore(backend);
     this.#runner = new MatmulRunner(backend);
     this.#life = new Held(() => {
