@@ -1,17 +1,22 @@
 import type { Command } from 'commander';
 import { baseCapabilities } from '../core/capabilities.js';
-import { defaultChunk, defaultContext } from '../engine/load.js';
+import { CentellaError } from '../core/errors.js';
+import { defaultContext, sessionDefaults } from '../engine/load.js';
 import { type GgufFile, openGguf } from '../formats/gguf/index.js';
+import { type AdapterChoice, chooseAdapter } from '../gpu/adapter.js';
+import { gpuArithmetic } from '../kernels/target.js';
 import type { CacheType } from '../model/decoder-graph.js';
+import type { DecoderOptions } from '../model/decoder-runs.js';
 import type { ModelDescription } from '../model/describe.js';
 import type { Hyperparameters } from '../model/hyperparameters.js';
 import { bytesByType, inspectHyperparameters, type MemoryNeeded, memoryNeeded, runnable, type TypeUse } from '../model/inspect.js';
+import type { Backend } from '../runtime/backend.js';
 import { checkVocabulary, type VocabularySummary } from '../text/index.js';
 import { formatBytes, formatCount, formatTable, plural } from './format.js';
-import { addCacheOption, wholeNumber } from './options.js';
+import { addCacheOption, addDeviceOptions, backendOptions, type DeviceOptions, wholeNumber } from './options.js';
 import { type Session, warn } from './session.js';
 
-interface InspectOptions {
+interface InspectOptions extends DeviceOptions {
   readonly context?: number;
   readonly kv?: CacheType;
   readonly json?: true;
@@ -32,8 +37,12 @@ interface Inspection {
 
 interface Memory {
   readonly context: number;
+  /** The WebGPU adapter that `webgpu` counts for; null where none was chosen: then it counts for a device with WebGPU's guaranteed limits and no feature. */
+  readonly adapter: string | null;
   /** Types of the KV cache. */
   readonly kv: { readonly webgpu: CacheType; readonly cpu: CacheType };
+  /** Most prompt tokens in one run, which the activations grow with. */
+  readonly chunk: { readonly webgpu: number; readonly cpu: number };
   readonly webgpu: MemoryNeeded;
   readonly cpu: MemoryNeeded;
 }
@@ -41,6 +50,7 @@ interface Memory {
 const examples = `Examples:
   centella inspect model.gguf                     architecture, tensors, bytes by type, memory needed
   centella inspect model.gguf --context 32768     memory with a context of that length
+  centella inspect model.gguf --adapter 1         memory on another adapter than the one that loading would take
   centella inspect model.gguf --json              the same as one JSON object
 `;
 
@@ -48,26 +58,28 @@ export function addInspect(program: Command, session: Session): void {
   const command = program
     .command('inspect')
     .summary('show what a model file holds and needs')
-    .description('Checks a GGUF file (container, vocabulary, hyperparameters) and shows what it holds and how much memory it needs. Weights are not read.')
+    .description(
+      'Checks a GGUF file (container, vocabulary, hyperparameters) and shows what it holds and how much memory it takes on this machine once loaded. Weights are not read.',
+    )
     .argument('<file>', 'a GGUF file, its URL, or the first file of a split model')
     .option('--context <n>', 'positions of the context (default: what the model was trained for, at most 4096)', wholeNumber(1))
     .option('--json', 'one JSON object; what the file does not say is null')
     .addHelpText('before', examples);
-  addCacheOption(command).action((source: string, options: InspectOptions) => inspect(session, source, options));
+  addDeviceOptions(addCacheOption(command), { checked: false }).action((source: string, options: InspectOptions) => inspect(session, source, options));
 }
 
 async function inspect(session: Session, source: string, options: InspectOptions): Promise<void> {
   const file = await openGguf(source, { signal: session.signal });
   try {
     for (const message of file.warnings) warn(session, message);
-    const found = inspectFile(file, options);
+    const found = await inspectFile(file, options);
     await session.terminal.write(options.json ? `${JSON.stringify(jsonInspection(found, file.warnings))}\n` : textInspection(found));
   } finally {
     await file.close();
   }
 }
 
-function inspectFile(file: GgufFile, options: InspectOptions): Inspection {
+async function inspectFile(file: GgufFile, options: InspectOptions): Promise<Inspection> {
   const vocabulary = checkVocabulary(file);
   const hyperparameters = inspectHyperparameters(file);
   const described = runnable(file);
@@ -80,19 +92,37 @@ function inspectFile(file: GgufFile, options: InspectOptions): Inspection {
     vocabulary,
     tensors: [...file.tensors.values()].map(({ name, dtype, shape, byteLength }) => ({ name, type: dtype, shape, bytes: byteLength })),
     types: bytesByType(file.tensors.values()),
-    memory: 'model' in described ? memoryOf(described.model, options) : described,
+    memory: 'model' in described ? memoryOf(described.model, options, await adapterFor(options)) : described,
   };
 }
 
-function memoryOf(model: ModelDescription, { context: wanted, kv }: InspectOptions): Memory {
+/** The adapter that loading with these options would take; undefined where that is the CPU. No device is made. */
+async function adapterFor(options: InspectOptions): Promise<Pick<AdapterChoice, 'name' | 'capabilities'> | undefined> {
+  const { device, adapter } = backendOptions(options);
+  if (device === 'cpu') return undefined;
+  try {
+    return await chooseAdapter({ ...(adapter === undefined ? {} : { adapter }), ...(device === 'auto' ? { software: 'refuse' } : {}) });
+  } catch (error) {
+    if (device === 'auto' && error instanceof CentellaError && (error.code === 'E_NO_WEBGPU' || error.code === 'E_NO_ADAPTER')) return undefined;
+    throw error;
+  }
+}
+
+/** What `loadModel` would take, by its own defaults. */
+function memoryOf(model: ModelDescription, { context: wanted, kv }: InspectOptions, adapter: Awaited<ReturnType<typeof adapterFor>>): Memory {
   const context = wanted ?? Math.min(model.config.trainedContext, defaultContext);
-  const options = { contextLength: context, prefillChunk: Math.min(defaultChunk, context) };
-  const types = { webgpu: kv ?? 'f16', cpu: kv ?? 'f32' } as const;
+  const capabilities = adapter?.capabilities ?? baseCapabilities;
+  const defaults = (arithmetic: Backend['arithmetic']): DecoderOptions => {
+    return { contextLength: context, ...sessionDefaults({ arithmetic }, model.config, context, kv === undefined ? {} : { cacheType: kv }) };
+  };
+  const options = { webgpu: defaults(gpuArithmetic(capabilities)), cpu: defaults({ halves: false, matrices: false }) };
   return {
     context,
-    kv: types,
-    webgpu: memoryNeeded(model, { ...options, cacheType: types.webgpu }, baseCapabilities),
-    cpu: memoryNeeded(model, { ...options, cacheType: types.cpu }, 'cpu'),
+    adapter: adapter?.name ?? null,
+    kv: { webgpu: options.webgpu.cacheType, cpu: options.cpu.cacheType },
+    chunk: { webgpu: options.webgpu.prefillChunk, cpu: options.cpu.prefillChunk },
+    webgpu: memoryNeeded(model, options.webgpu, capabilities),
+    cpu: memoryNeeded(model, options.cpu, 'cpu'),
   };
 }
 
@@ -125,7 +155,7 @@ function textInspection(found: Inspection): string {
     ['vocabulary', vocabularyText(found.vocabulary)],
   ]);
   const numbers = formatTable(
-    hyperparameterRows(found.hyperparameters).map(([name, value]) => [name, value === undefined ? 'unknown' : String(value)]),
+    hyperparameterRows(found.hyperparameters).map(([name, value]) => [name, value === undefined ? 'unknown' : shortNumber(value)]),
     '  ',
   );
   const types = formatTable(
@@ -139,6 +169,11 @@ function textInspection(found: Inspection): string {
   return `${head}\nhyperparameters\n${numbers}\nmemory needed\n${memoryText(found.memory)}\nbytes by type\n${types}\ntensors\n${tensors}`;
 }
 
+/** As the f32 of the file was written: 0.00001, not the f64 beside it. */
+function shortNumber(value: number | string): string {
+  return typeof value === 'string' || Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(7)));
+}
+
 function vocabularyText(vocabulary: VocabularySummary | undefined): string {
   if (vocabulary === undefined) return 'none';
   const { model = 'unknown', pre, vocabSize, merges, special } = vocabulary;
@@ -148,14 +183,14 @@ function vocabularyText(vocabulary: VocabularySummary | undefined): string {
 
 function memoryText(memory: Inspection['memory']): string {
   if ('reason' in memory) return `  unknown: ${memory.reason}\n`;
-  const { context, kv, webgpu, cpu } = memory;
+  const { context, adapter, kv, chunk, webgpu, cpu } = memory;
   const row = (label: string, part: keyof MemoryNeeded): string[] => [label, formatBytes(webgpu[part]), formatBytes(cpu[part])];
   return formatTable(
     [
-      [`at a context of ${context}`, 'WebGPU', 'CPU'],
+      [`at a context of ${context}`, adapter ?? 'any WebGPU device', 'CPU'],
       row('weights', 'weights'),
       row(`KV cache (${kv.webgpu === kv.cpu ? kv.cpu : `${kv.webgpu}, ${kv.cpu}`})`, 'kv'),
-      row('activations', 'arena'),
+      row(`activations (runs of ${chunk.webgpu === chunk.cpu ? chunk.cpu : `${chunk.webgpu}, ${chunk.cpu}`})`, 'arena'),
       row('tables and state', 'other'),
       row('in all', 'total'),
     ],

@@ -4,6 +4,7 @@ import { type GgufFile, type GgufSource, openGguf } from '../formats/gguf/index.
 import { Decoder } from '../model/decoder.js';
 import type { DecoderConfig } from '../model/decoder-config.js';
 import type { CacheType } from '../model/decoder-graph.js';
+import type { DecoderOptions } from '../model/decoder-runs.js';
 import { describeModel } from '../model/describe.js';
 import { tensorNames } from '../model/tensors.js';
 import type { Backend } from '../runtime/backend.js';
@@ -36,7 +37,7 @@ export interface LoadOptions extends BackendOptions {
 /** The default context is what the model was trained for, at most this. */
 export const defaultContext = 4096;
 /** Prompt tokens of one run, by default, on backends without matrix units. */
-export const defaultChunk = 512;
+const defaultChunk = 512;
 
 /** With matrix units, weights are decoded once for a run: long runs share the cost, and fill the tiles. */
 const matrixChunk = 2048;
@@ -85,8 +86,12 @@ export async function loadModel(source: GgufSource, options: LoadOptions = {}): 
 }
 
 /** What suits the backend, where the caller has not chosen. An f16 cache holds pairs: heads of an odd width stay f32. */
-export function sessionDefaults(backend: Backend, { headWidth }: DecoderConfig, contextLength: number, { cacheType, prefillChunk }: LoadOptions = {}) {
-  const { halves, matrices } = backend.arithmetic;
+export function sessionDefaults(
+  { arithmetic: { halves, matrices } }: Pick<Backend, 'arithmetic'>,
+  { headWidth }: Pick<DecoderConfig, 'headWidth'>,
+  contextLength: number,
+  { cacheType, prefillChunk }: LoadOptions = {},
+): Pick<DecoderOptions, 'cacheType' | 'prefillChunk'> {
   return {
     cacheType: cacheType ?? (halves && headWidth % 2 === 0 ? 'f16' : 'f32'),
     prefillChunk: Math.min(prefillChunk ?? (matrices ? matrixChunk : defaultChunk), contextLength),

@@ -19,6 +19,7 @@ import { layerNormRule } from './layer-norm.js';
 import { linearKernel, linearRule, linearTakesHalves } from './linear.js';
 import { linearSteps } from './linear-steps.js';
 import { halfForm } from './matrix/form.js';
+import { hasMatrices } from './matrix/linear.js';
 import { concatRule, expandRule, gatherAxisRule, permuteRule, sliceRule, stridedRule } from './movement.js';
 import { rmsNormRule } from './norm.js';
 import { dotRule, reduceRule } from './reduce.js';
@@ -49,6 +50,11 @@ export interface GpuTargetOptions extends DecodeTargetOptions {
   readonly leastMatrixRows?: number;
   /** How activations meet packed weights, in a decode step and, on devices without f16 matrices, in prefill. Default 'auto'. */
   readonly activations?: ActivationChoice;
+}
+
+/** What is fast on a device: f16 numbers, and products of f16 matrices in hardware. */
+export function gpuArithmetic(capabilities: GpuCapabilities): { readonly halves: boolean; readonly matrices: boolean } {
+  return { halves: capabilities.f16, matrices: hasMatrices(capabilities) };
 }
 
 /** How a device with these capabilities runs every operation. Pure: masked capabilities give the kernels of a poorer device. */

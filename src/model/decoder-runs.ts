@@ -69,6 +69,11 @@ export function decoderRuns(
   return [...(attends ? decode : decode.slice(-1)), ...prefill];
 }
 
+/** The runs whose activations get their memory at once: the decode step and the largest run. Others share it, or get their own when they are first needed. */
+export function runsAtLoad<Run>(runs: readonly Run[]): readonly Run[] {
+  return runs.length < 2 ? runs : [...runs.slice(0, 1), ...runs.slice(-1)];
+}
+
 function fused(plain: RewriteResult, refuses: Refusal, window: number): RewriteResult {
   const { graph, report } = rewriteDecode(plain.graph, refuses, window);
   return { graph, report: [...plain.report, ...report] };

@@ -9,7 +9,7 @@ import { TensorStore } from '../runtime/tensors.js';
 import { checkIds, checkRoom } from './decoder-checks.js';
 import type { DecoderConfig } from './decoder-config.js';
 import { decoderGraph, decoderNames } from './decoder-graph.js';
-import { type DecoderOptions, decoderRuns } from './decoder-runs.js';
+import { type DecoderOptions, decoderRuns, runsAtLoad } from './decoder-runs.js';
 import { makeTensors } from './decoder-tensors.js';
 import { type Draw, DrawProgram } from './draw-program.js';
 import { PreparedRun } from './prepared-run.js';
@@ -81,7 +81,7 @@ export class Decoder {
     const described = decoderRuns(backend.kind, config, weights, options, backend.refuses);
     const maxRows = described.at(-1)?.rows ?? 1;
     const runs = described.map((run) => new PreparedRun(run.rows, run.window, () => backend.program(run.graph)));
-    const planned = [...new Set([runs[0], runs.at(-1)])].flatMap((run) => (run === undefined ? [] : [run.program.plan]));
+    const planned = runsAtLoad(runs).map((run) => run.program.plan);
     const tensors = new TensorStore(backend);
     let banks: readonly Storage[] = [];
     try {

@@ -4,10 +4,11 @@ import type { GpuCapabilities } from '../core/capabilities.js';
 import type { DType } from '../core/dtype.js';
 import { CentellaError } from '../core/errors.js';
 import { byteLengthOfType, elementCount, type TensorType } from '../core/tensor.js';
+import { gpuTarget } from '../kernels/target.js';
 import { stateWords } from '../ops/state.js';
 import { estimateMemory } from '../runtime/estimate.js';
 import { decoderNames } from './decoder-graph.js';
-import { type DecoderOptions, decoderRuns } from './decoder-runs.js';
+import { type DecoderOptions, decoderRuns, runsAtLoad } from './decoder-runs.js';
 import { describeModel, type ModelDescription, type ModelFile } from './describe.js';
 import { drawGraph } from './draw-program.js';
 import { type Hyperparameters, readHyperparameters } from './hyperparameters.js';
@@ -19,7 +20,7 @@ export interface TypeUse {
   readonly bytes: number;
 }
 
-/** Bytes on one kind of device. */
+/** Bytes on one kind of device, once a model is loaded; loading takes up to some tens of MiB more for what streams in. */
 export interface MemoryNeeded {
   readonly weights: number;
   readonly kv: number;
@@ -56,9 +57,10 @@ export function runnable(file: ModelFile): { readonly model: ModelDescription } 
   }
 }
 
-/** Bytes that a decoder with these options takes, planned for a device; no device is asked. */
+/** Bytes that a decoder with these options takes once it is loaded, planned for a device; no device is asked. */
 export function memoryNeeded({ config, weights }: ModelDescription, options: DecoderOptions, device: 'cpu' | GpuCapabilities): MemoryNeeded {
-  const graphs = decoderRuns(device === 'cpu' ? 'cpu' : 'webgpu', config, weights, options).map(({ graph }) => graph);
+  const runs = device === 'cpu' ? decoderRuns('cpu', config, weights, options) : decoderRuns('webgpu', config, weights, options, gpuTarget(device).refuses);
+  const graphs = runsAtLoad(runs).map(({ graph }) => graph);
   const { arena, params, states } = estimateMemory(graphs, device);
   const sum = (sizes: ReadonlyMap<string, number>): number => [...sizes.values()].reduce((total, bytes) => total + bytes, 0);
   const table = params.get(decoderNames.ropeTable) ?? 0;

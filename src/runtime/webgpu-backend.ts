@@ -11,9 +11,8 @@ import { Recorder } from '../gpu/recorder.js';
 import type { Graph } from '../graph/graph.js';
 import { activationBlock, activationForm } from '../kernels/decode/activations.js';
 import { packedRounding } from '../kernels/dp4a/rounding.js';
-import { hasMatrices } from '../kernels/matrix/linear.js';
 import { matrixRounding } from '../kernels/matrix/rounding.js';
-import { type GpuTargetOptions, gpuTarget } from '../kernels/target.js';
+import { type GpuTargetOptions, gpuArithmetic, gpuTarget } from '../kernels/target.js';
 import { decodeRounding } from '../ops/activation-rounding.js';
 import type { OpCase } from '../ops/case.js';
 import type { NodeTypes, Target, WeightStore } from '../ops/target.js';
@@ -115,7 +114,7 @@ export class WebGpuBackend implements Backend {
   }
 
   get arithmetic(): Backend['arithmetic'] {
-    return { halves: this.gpu.capabilities.f16, matrices: hasMatrices(this.gpu.capabilities) };
+    return gpuArithmetic(this.gpu.capabilities);
   }
 
   get weights(): WeightStore {

@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { loadModel } from '../../src/llm.js';
 import { testAdapterPattern, testsSoftware } from '../support/adapters.js';
 import { centella, outputOf } from '../support/cli.js';
-import { describeExternal } from '../support/fixtures.js';
+import { describeExternal, fixture } from '../support/fixtures.js';
 
 describe('centella doctor', () => {
   it('lists the adapter, takes a software one on demand only, and says why', async () => {
@@ -25,6 +26,24 @@ describe('centella doctor', () => {
     const report = JSON.parse(stdout);
     expect(report.trusted).toEqual(['webgpu unchecked', 'webgpu checked', 'cpu']);
     for (const { families } of report.modes) expect(families).toMatchObject([{ family: 'rmsNorm', passed: 12, failed: 0 }]);
+  });
+});
+
+describe('centella inspect', () => {
+  it('tells the memory that loading takes on the adapter', async () => {
+    const source = fixture('gguf/llama3.Q8_0.gguf');
+    const { memory } = JSON.parse(await outputOf(['inspect', source, '--context', '600', '--device', 'webgpu', '--json']));
+    const model = await loadModel(source, { device: 'webgpu', contextLength: 600 });
+    const { byClass } = model.ledger();
+    model.dispose();
+    expect(memory.adapter).toMatch(await testAdapterPattern());
+    const { weights, kv, arena, other } = memory.webgpu;
+    expect({ weights, kv, arena, other }).toEqual({
+      weights: byClass.weights.bytes,
+      kv: byClass.kv.bytes,
+      arena: byClass.arena.bytes,
+      other: byClass.constants.bytes + byClass.state.bytes,
+    });
   });
 });
 
