@@ -6,7 +6,7 @@ import { resolveSampling } from '../engine/sampler.js';
 import { formatLabelled, plural } from './format.js';
 import { type LoadSettings, loadForCommand } from './load.js';
 import { addCacheOption, addDeviceOptions, collect, realNumber, wholeNumber } from './options.js';
-import { profileRun } from './profile.js';
+import { checkProfile, profileRun } from './profile.js';
 import { exitStatus, readInput, type Session } from './session.js';
 
 interface RunOptions extends LoadSettings {
@@ -64,6 +64,7 @@ async function run(session: Session, source: string, options: RunOptions): Promi
   resolveSampling(settings);
   const model = await loadForCommand(session, source, { ...options, promptTokens: Math.ceil(prompt.length / charactersPerToken) || 1 });
   try {
+    if (options.profile !== undefined) checkProfile(model);
     const generation = model.generate(prompt, settings);
     if (!options.json) await stream(session, generation, options.prompt === '-' ? '' : prompt);
     const result = await generation.result;

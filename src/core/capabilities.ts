@@ -80,6 +80,7 @@ export interface CapabilityMask {
   readonly subgroups?: false;
   readonly packedDot?: false;
   readonly subgroupMatrices?: false;
+  readonly timestamps?: false;
   readonly limits?: Partial<GpuLimits>;
 }
 
@@ -90,6 +91,7 @@ export function maskCapabilities(capabilities: GpuCapabilities, mask: Capability
     limits: { ...capabilities.limits, ...mask.limits },
     f16: capabilities.f16 && mask.f16 !== false,
     packedDot: capabilities.packedDot && mask.packedDot !== false,
+    timestamps: capabilities.timestamps && mask.timestamps !== false,
     subgroups: capabilities.subgroups && !noSubgroups,
     subgroupMinSize: noSubgroups ? 0 : capabilities.subgroupMinSize,
     subgroupMaxSize: noSubgroups ? 0 : capabilities.subgroupMaxSize,

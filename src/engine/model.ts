@@ -128,7 +128,12 @@ export class Model {
     }
   }
 
-  /** What the device reaches, measured now in a fraction of a second: what profiles are held against. Undefined where nothing measures it. */
+  /** Whether `profile` and `ceilings` can time anything here: a GPU without timestamp queries has no clock for them. */
+  get timesSteps(): boolean {
+    return this.#backend.timesSteps;
+  }
+
+  /** What the device reaches, measured now in a fraction of a second: what profiles are held against. Undefined where nothing measures it. @throws UnsupportedError as `profile` */
   async ceilings(): Promise<Ceilings | undefined> {
     this.#check();
     return this.#backend.ceilings?.();

@@ -115,6 +115,7 @@ export function featuresToRequest(adapter: CapabilitySource, mask: CapabilityMas
   const noSubgroups = mask.subgroups === false;
   const masked = (name: string) =>
     (name === 'shader-f16' && mask.f16 === false) ||
+    (name === 'timestamp-query' && mask.timestamps === false) ||
     (name.includes('subgroup') && noSubgroups) ||
     (name === 'chromium-experimental-subgroup-matrix' && mask.subgroupMatrices === false);
   return wantedFeatures.filter((name) => adapter.features.has(name) && !masked(name)) as GPUFeatureName[];

@@ -117,6 +117,8 @@ export interface Backend {
   /** Waits until everything asked for is done. */
   idle(): Promise<void>;
   ledger(): MemoryLedger;
+  /** Whether steps can be timed: `Executable.profile` and `ceilings` throw UnsupportedError where they cannot. */
+  readonly timesSteps: boolean;
   /** Measures what the device reaches, in a fraction of a second; absent where profiles have nothing to be held against. */
   ceilings?(): Promise<Ceilings>;
   /** What this backend's arithmetic may add to the error of each output of a case, beyond what the case accepts; undefined where it adds nothing. */

@@ -60,6 +60,7 @@ export class CpuBackend implements Backend {
   readonly kind = 'cpu';
   readonly name = 'WASM SIMD, 1 thread';
   readonly checks = 'checked';
+  readonly timesSteps = true;
   readonly refuses: Backend['refuses'] = undefined;
   readonly arithmetic = { halves: false, matrices: false };
   readonly reason: string;

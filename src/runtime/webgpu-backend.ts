@@ -109,6 +109,10 @@ export class WebGpuBackend implements Backend {
     return this.gpu.checks;
   }
 
+  get timesSteps(): boolean {
+    return this.gpu.capabilities.timestamps;
+  }
+
   get polls(): boolean {
     return this.gpu.checks !== 'host';
   }

@@ -2,6 +2,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { checkProfile } from '../../src/cli/profile.js';
 import { loadModel } from '../../src/llm.js';
 import { centella, outputOf } from '../support/cli.js';
 import { describeExternal, repositoryFile } from '../support/fixtures.js';
@@ -51,6 +52,12 @@ describe('centella run', () => {
     const { traceEvents } = JSON.parse(readFileSync(trace, 'utf8')) as { traceEvents: { ph: string; tid: number }[] };
     rmSync(dirname(trace), { recursive: true });
     for (const tid of [1, 2]) expect(traceEvents.filter((event) => event.ph === 'X' && event.tid === tid).length).toBeGreaterThan(10);
+  });
+
+  it('says before a text what a device without a clock cannot profile', () => {
+    const backend = { kind: 'webgpu', name: 'some-gpu', reason: '', checks: 'unchecked' } as const;
+    expect(() => checkProfile({ timesSteps: true, backend })).not.toThrow();
+    expect(() => checkProfile({ timesSteps: false, backend })).toThrow(/some-gpu has no timestamp queries: take another adapter/);
   });
 
   it('reads the prompt from standard input as it is', async () => {

@@ -1,9 +1,12 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { OutOfMemoryError, UnsupportedError } from '../../src/core/errors.js';
 import type { GpuKernel } from '../../src/core/kernel.js';
 import { countCalls } from '../../src/gpu/call-counter.js';
 import { GpuDevice } from '../../src/gpu/device.js';
 import { profile, timesByLabel } from '../../src/gpu/profiler.js';
 import { Recorder } from '../../src/gpu/recorder.js';
+import { measureCeilings } from '../../src/runtime/ceilings.js';
+import { WebGpuBackend } from '../../src/runtime/webgpu-backend.js';
 import { bytesOf, floats, ramp, scaleKernel } from '../gpu/kernels.js';
 
 let gpu: GpuDevice;
@@ -115,6 +118,30 @@ describe('Recorder on a device', () => {
     counter.stop();
     floats(gpu, 'not counted', 4);
     expect(counter.counts.createBuffer).toBe(1);
+  });
+
+  it('has no clock where timestamps are masked, and says so', async () => {
+    const device = await GpuDevice.request({ checked: true, mask: { timestamps: false } });
+    const backend = new WebGpuBackend(device);
+    try {
+      expect(backend.timesSteps).toBe(false);
+      await expect(backend.ceilings()).rejects.toThrow(UnsupportedError);
+      expect(device.memory.ledger().bytes).toBe(0);
+    } finally {
+      backend.dispose();
+    }
+  });
+
+  it('measures what a device reaches within its budget, and gives the memory back', async () => {
+    const { bytes } = gpu.memory.ledger();
+    const { bytesPerSecond, flopsPerSecond } = await measureCeilings(gpu);
+    expect(bytesPerSecond).toBeGreaterThan(0);
+    expect(flopsPerSecond).toBeGreaterThan(0);
+    expect(gpu.memory.ledger()).toMatchObject({ bytes });
+    const small = await GpuDevice.request({ checked: true, budgetBytes: 4096 });
+    await expect(measureCeilings(small)).rejects.toThrow(OutOfMemoryError);
+    expect(small.memory.ledger().bytes).toBe(0);
+    small.dispose();
   });
 
   it('times every dispatch', async () => {

@@ -25,6 +25,7 @@ export function storingBackend(shardRows = 4, rowGroup = 2): StoringBackend {
     name: 'storing',
     reason: 'a test',
     checks: 'checked',
+    timesSteps: true,
     arithmetic: { halves: false, matrices: false },
     weights: {
       rowGroup,
