@@ -2,7 +2,7 @@
 
 import type { GpuCapabilities } from '../core/capabilities.js';
 import { ArgumentError, CentellaError } from '../core/errors.js';
-import { type DawnAdapterName, dawnAdapterNames, type GpuSource, keepAlive, openGpu } from '../platform/dawn.js';
+import { type DawnAdapterName, dawnAdapterNames, dawnBackend, type GpuSource, keepAlive, openGpu } from '../platform/dawn.js';
 import { type SelectableGpus, selectableGpus } from '../platform/device-select.js';
 import { type AdapterInfoLike, adapterName, capabilitiesOf, identifier, isPartOfName, packedDotFeature } from './capabilities.js';
 
@@ -13,7 +13,7 @@ export interface AdapterEntry {
   readonly index: number;
   /** As `GPUAdapterInfo.device` writes it ("nvidia-h200"), or the best that the runtime tells. */
   readonly name: string;
-  /** Dawn's backend ("vulkan", "metal", "d3d12"); "webgpu" where the runtime does not tell. */
+  /** What WebGPU is made of there, in Dawn's words ("vulkan", "metal", "d3d12"); "webgpu" in browsers and other runtimes, which do not tell. */
   readonly backend: string;
   readonly software: boolean;
   readonly capabilities: GpuCapabilities;
@@ -138,7 +138,7 @@ async function firstHardware(checked: boolean): Promise<AdapterChoice | undefine
 }
 
 function choice(opened: { adapter: GPUAdapter; source: GpuSource }, capabilities: GpuCapabilities, reason: string): AdapterChoice {
-  return { ...opened, capabilities, name: nameOf(opened.adapter), backend: 'webgpu', reason };
+  return { ...opened, capabilities, name: nameOf(opened.adapter), backend: opened.source.provider === 'dawn' ? dawnBackend() : 'webgpu', reason };
 }
 
 function noAdapter(message: string): CentellaError {

@@ -25,7 +25,7 @@ export interface GpuDeviceOptions extends AdapterQuery {
 
 export interface AdapterDescription {
   readonly name: string;
-  /** "vulkan", "metal", "d3d12" where known, else "webgpu". */
+  /** The same word as in the list of adapters: "vulkan", "metal", "d3d12" in Node, "webgpu" where the runtime does not tell and for a device of the caller's. */
   readonly backend: string;
   readonly vendor: string;
   readonly architecture: string;

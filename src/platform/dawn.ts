@@ -125,6 +125,11 @@ async function loadDawn(): Promise<DawnModule> {
   }
 }
 
+/** The backend that Dawn takes an adapter of where none is named. */
+export function dawnBackend(platform: NodeJS.Platform = process.platform): string {
+  return platform === 'win32' ? 'd3d12' : platform === 'darwin' ? 'metal' : 'vulkan';
+}
+
 /** The instance that lists adapters asks for one with this name, which no adapter has: the refusal names those that exist. */
 const noSuchAdapter = 'centella: list';
 

@@ -62,10 +62,11 @@ describe('GpuDevice', () => {
     const byName = await open({ adapter: listed?.name.toUpperCase() ?? '' });
     expect(byName.adapterInfo).toEqual(byIndex.adapterInfo);
     expect(byName.reason).toContain('chosen by the name');
-    // However it was found, an adapter has one name.
+    // However it was found, an adapter has one name, and its backend one word.
     const automatic = await open();
-    expect(byName.adapterInfo.name).toBe(listed?.name);
-    expect(adapters.map(({ name }) => name)).toContain(automatic.adapterInfo.name);
+    expect(byName.adapterInfo).toMatchObject({ name: listed?.name, backend: listed?.backend });
+    const { name, backend } = automatic.adapterInfo;
+    expect(adapters.map((entry) => [entry.name, entry.backend])).toContainEqual([name, backend]);
     expect((await open({ device: automatic.device })).adapterInfo.name).toBe(automatic.adapterInfo.name);
   });
 

@@ -11,7 +11,7 @@ import {
   isSoftware,
   limitsToRequest,
 } from '../../src/gpu/capabilities.js';
-import { dawnFlags, parseAdapterList } from '../../src/platform/dawn.js';
+import { dawnBackend, dawnFlags, parseAdapterList } from '../../src/platform/dawn.js';
 
 function source(features: readonly string[], limits: Partial<typeof baseCapabilities.limits> = {}) {
   return { features: new Set(features), limits: { ...baseCapabilities.limits, ...limits } as unknown as GPUSupportedLimits };
@@ -90,6 +90,7 @@ describe('what is requested', () => {
 
 describe('Dawn', () => {
   it('turns its checks off, or leaves all of them on', () => {
+    expect((['linux', 'darwin', 'win32'] as const).map(dawnBackend)).toEqual(['vulkan', 'metal', 'd3d12']);
     expect(dawnFlags({})[0]).toContain('disable_robustness');
     expect(dawnFlags({})[1]).toContain('lazy_clear_resource_on_first_use');
     expect(dawnFlags({ checked: true }).join()).not.toMatch(/disable_robustness|disable_workgroup_init|lazy_clear/);
