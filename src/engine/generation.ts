@@ -56,7 +56,7 @@ export interface GenerationPlan {
 
 /**
  * A text being written, from the call on. Iterate it for pieces (`break` cancels), await `result`, or both. An abort ends it with the reason 'aborted' and what was written until then; an
- * error ends the iteration and rejects `result`.
+ * error ends the iteration, after all pieces written until then, and rejects `result`.
  */
 export class Generation implements AsyncIterable<GenerationChunk> {
   /** Everything at once, when the generation has ended. */
@@ -97,20 +97,30 @@ export class Generation implements AsyncIterable<GenerationChunk> {
         if (piece !== '' || pending.length > 0) this.#queue.push({ text: piece, tokens: pending });
         pending = [];
       };
+      const emitRest = (): boolean => {
+        const rest = stop.push(this.#plan.text.flush());
+        emit(rest.stopped ? rest.text : rest.text + stop.flush());
+        return rest.stopped;
+      };
       let reason: FinishReason = 'aborted';
-      for await (const step of this.#steps()) {
-        if (step.end !== undefined) {
-          reason = step.end;
-          break;
+      try {
+        for await (const step of this.#steps()) {
+          if (step.end !== undefined) {
+            reason = step.end;
+            break;
+          }
+          pending.push(step.token);
+          const piece = stop.push(this.#plan.text.push(step.token));
+          if (piece.text !== '' || piece.stopped) emit(piece.text);
+          if (piece.stopped) return this.#finish(text, 'stop');
         }
-        pending.push(step.token);
-        const piece = stop.push(this.#plan.text.push(step.token));
-        if (piece.text !== '' || piece.stopped) emit(piece.text);
-        if (piece.stopped) return this.#finish(text, 'stop');
+      } catch (error) {
+        // What was held back has been written all the same: it comes before the error.
+        emitRest();
+        throw error;
       }
-      const rest = stop.push(this.#plan.text.flush());
-      emit(rest.stopped ? rest.text : rest.text + stop.flush());
-      return this.#finish(text, rest.stopped ? 'stop' : reason);
+      const stopped = emitRest();
+      return this.#finish(text, stopped ? 'stop' : reason);
     } finally {
       this.#plan.onEnd();
       this.#queue.close();

@@ -185,7 +185,16 @@ export class Decoder {
         );
       const ahead = this.#ahead;
       const useful = Math.max(1, Math.min(wanted, this.options.contextLength - this.#position));
-      while (ahead.submits < submitsAhead[this.backend.kind] && ahead.runs < useful) await this.#runAhead(Math.min(ahead.submitRuns, useful - ahead.runs));
+      while (ahead.submits < submitsAhead[this.backend.kind] && ahead.runs < useful) {
+        try {
+          await this.#runAhead(Math.min(ahead.submitRuns, useful - ahead.runs));
+        } catch (error) {
+          this.#checkAlive();
+          // Tokens that were asked for before come first: the call that has none of them left fails.
+          if (ahead.runs === 0) throw error;
+          break;
+        }
+      }
       try {
         const token = await ahead.next();
         // Runs over freed storage choose nothing.

@@ -45,6 +45,22 @@ describe('a generation', () => {
     expect(timings.generationTokensPerSecond).toBeGreaterThan(0);
   });
 
+  test('that an error ends gives what was written until then, what was held back as well', async () => {
+    const { text } = await model.generate(prompt, { ...greedy, maxTokens: 5 }).result;
+    const adjustLogits = (_: Float32Array, tokens: readonly number[]): void => {
+      if (tokens.length === 5) throw new Error('no more of it');
+    };
+    // All of the text may begin this stop.
+    const generation = model.generate(prompt, { ...greedy, adjustLogits, stop: [`${text}, and no further`] });
+    const seen: string[] = [];
+    const iterate = async (): Promise<void> => {
+      for await (const chunk of generation) seen.push(chunk.text);
+    };
+    await expect(iterate()).rejects.toThrow('no more of it');
+    expect(seen.join('')).toBe(text);
+    await expect(generation.result).rejects.toThrow('no more of it');
+  });
+
   test('runs without being iterated, and can be iterated afterwards', async () => {
     const generation = model.generate(prompt, greedy);
     const { text } = await generation.result;

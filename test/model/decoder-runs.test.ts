@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { ArgumentError, BusyError, ContextError, DisposedError, OutOfMemoryError, UnsupportedError } from '../../src/core/errors.js';
+import { ArgumentError, BusyError, ContextError, DeviceError, DisposedError, OutOfMemoryError, UnsupportedError } from '../../src/core/errors.js';
 import { resolveSampling, Sampler } from '../../src/engine/sampler.js';
 import type { Graph } from '../../src/graph/graph.js';
 import { Decoder } from '../../src/model/decoder.js';
@@ -214,6 +214,41 @@ class FusingBackend extends CpuBackend {
     return { ...program, prepare };
   }
 }
+
+/** Refuses every submit after the first few. */
+class FailingBackend extends FusingBackend {
+  submits = Number.POSITIVE_INFINITY;
+
+  override program(graph: Graph): Program {
+    const program = super.program(graph);
+    const prepare: Program['prepare'] = async (bindings) => {
+      const executable = await program.prepare(bindings);
+      const start: Executable['start'] = (writes, reads, times) => {
+        if (this.submits-- <= 0) throw new DeviceError('E_DEVICE', 'the device refuses the submit');
+        return executable.start(writes, reads, times);
+      };
+      return { ...executable, run: executable.run, profile: executable.profile, followedBy: executable.followedBy, start };
+    };
+    return { ...program, prepare };
+  }
+}
+
+test('a submit that fails takes no token from those that are on their way', async () => {
+  const device = new FailingBackend();
+  const failing = await makeDecoder(device, model, { contextLength: 24, prefillChunk: 8 });
+  for (const one of [decoder, failing]) await one.nextToken(prompt);
+  const tokens = async (one: Decoder) => [await one.continueGreedy(), await one.continueGreedy(), await one.continueGreedy()];
+  const wanted = await tokens(decoder);
+  device.submits = 3;
+  expect(await tokens(failing)).toEqual(wanted);
+  await expect(failing.continueGreedy()).rejects.toThrow('the device refuses the submit');
+  expect(failing.position).toBe(decoder.position);
+  // The device took nothing of the call that failed, which may be made again.
+  device.submits = Number.POSITIVE_INFINITY;
+  expect(await failing.continueGreedy()).toBe(await decoder.continueGreedy());
+  failing.dispose();
+  device.dispose();
+});
 
 describe('a decode step whose window ends', () => {
   const options = { contextLength: 540, prefillChunk: 128 } as const;
