@@ -1,22 +1,29 @@
 /**
  * The products of a decode step, kernel by kernel, in several shapes: many dispatches in one pass, one after another as in a step, each with weights of its own, so that no cache holds them.
  * Prints the microseconds of one dispatch (its launch included) for the shape that is selected and for the fastest of a grid.
- * Arguments: --model=8b,1b,0.6b,1.5b --kind=qkv,output,gated,down,head --grid (try the grid, not the selected shape alone) --top=N (default 6) --tiny (few weights, for rasterisers).
+ * Arguments: --model=8b,1b,0.6b,1.5b --kind=qkv,output,gated,down,head --grid (try the grid, not the selected shape alone), --shapes=FILE (and those of a JSON file of lists), --write (keep what is faster by 2%, as `centella tune` does) --top=N (default 6) --tiny (few weights, for rasterisers).
  */
 
+import { readFileSync } from 'node:fs';
 import type { DType } from '../src/core/dtype.js';
+import type { GpuKernel } from '../src/core/kernel.js';
 import { byteLengthOfType } from '../src/core/tensor.js';
+import { formatShape, type TunedProduct } from '../src/core/tuning.js';
 import { GpuDevice } from '../src/gpu/device.js';
+import { profile } from '../src/gpu/profiler.js';
+import { Recorder } from '../src/gpu/recorder.js';
 import { activationType } from '../src/kernels/decode/activations.js';
 import { chooseKernel } from '../src/kernels/decode/choose.js';
 import { type ProductProblem, type ProductShape, productGroups, productKernel } from '../src/kernels/decode/product.js';
-import { selectProduct } from '../src/kernels/decode/select.js';
-import { needsOf, productCandidates, tunedName } from '../src/kernels/decode/tuned.js';
+import { selectProduct, workgroupThreads } from '../src/kernels/decode/select.js';
+import { fitShape, needsOf, productCandidates, tunedName } from '../src/kernels/decode/tuned.js';
 import { noiseKernel } from '../src/kernels/noise.js';
 import { subgroupRange } from '../src/kernels/template.js';
 import { weightLayout } from '../src/kernels/weights-layout.js';
 import { need } from '../src/ops/definition.js';
-import { type Job, jobOf, runJobs, storageBuffer, timeJobs, warmUp } from './gpu-timer.js';
+import { tuningOf } from '../src/runtime/tune.js';
+import { writeTuning } from '../src/runtime/tuning-file.js';
+import { jobOf, runJobs, storageBuffer } from './gpu-timer.js';
 
 export const summary = 'products of a decode step by shape';
 
@@ -81,10 +88,6 @@ function casesOf({ width, q, kv, hidden, vocabulary, bias, types: [most, some] }
   ];
 }
 
-const selected = (problem: ProductProblem, gpu: GpuDevice): ProductShape => {
-  return selectProduct(needsOf(tunedName(problem)), gpu.capabilities);
-};
-
 /** Writes noise over a buffer of a multiple of 16 bytes. */
 async function fill(gpu: GpuDevice, buffer: GPUBuffer): Promise<void> {
   await runJobs(gpu, [await jobOf(gpu, noiseKernel(buffer.size / 4), [buffer])]);
@@ -120,54 +123,75 @@ async function dataOf(gpu: GpuDevice, { depth, matrices }: ProductProblem, least
   };
 }
 
-async function jobsOf(gpu: GpuDevice, problem: ProductProblem, shape: ProductShape, data: Data): Promise<Job[]> {
+/** The dispatches of a shape, one for each copy of the weights, the head's each with the choice behind it: its shape decides how many pairs that has to read. */
+async function record(gpu: GpuDevice, recorder: Recorder, problem: ProductProblem, shape: ProductShape, data: Data): Promise<number> {
   const kernel = productKernel(problem, shape);
-  const vectors = kernel.bindings.length - 1 - problem.matrices.length - Number(problem.plain) - Number(problem.packed !== 'none') - Number(problem.best);
   const outputs = Number(problem.plain) + Number(problem.packed !== 'none') + Number(problem.best);
-  const products = await Promise.all(
-    data.weights.map((weights) =>
-      jobOf(gpu, kernel, [data.x, ...weights, ...Array.from({ length: vectors }, () => data.vector), ...data.outputs.slice(0, outputs)]),
-    ),
-  );
-  if (!problem.best) return products;
-  // The head's shape decides how many pairs the choice has to read: the two are timed together.
+  const vectors = kernel.bindings.length - 1 - problem.matrices.length - outputs;
   const pairs = productGroups(problem, shape).reduce((sum, count) => sum + count, 0);
-  const choice = await jobOf(gpu, chooseKernel(pairs, subgroupRange(gpu.capabilities)), [data.vector, need(data.outputs[outputs - 1])]);
-  return products.map((product) => (pass) => {
-    product(pass);
-    choice(pass);
-  });
+  const choice = problem.best ? chooseKernel(pairs, subgroupRange(gpu.capabilities), workgroupThreads(gpu.capabilities)) : undefined;
+  const pipelines = await Promise.all([kernel, ...(choice === undefined ? [] : [choice])].map((each) => gpu.pipelines.get(each)));
+  const add = (made: GpuKernel, pipeline: GPUComputePipeline, buffers: readonly GPUBuffer[]): void => {
+    const bindGroup = gpu.pipelines.bindGroup(
+      made,
+      buffers.map((buffer) => ({ buffer })),
+    );
+    recorder.add({ label: made.family, kind: kernel.key, pipeline, bindGroup, grid: made.workgroups });
+  };
+  for (const weights of data.weights) {
+    add(kernel, need(pipelines[0]), [data.x, ...weights, ...Array.from({ length: vectors }, () => data.vector), ...data.outputs.slice(0, outputs)]);
+    if (choice !== undefined) add(choice, need(pipelines[1]), [data.vector, need(data.outputs[outputs - 1])]);
+  }
+  return data.weights.length * (choice === undefined ? 1 : 2);
 }
 
-function describe({ subgroups, rows, together, split, ahead, staged }: ProductShape): string {
-  return `${subgroups} subgroups x ${rows} rows (${together} together), split ${split}, ahead ${ahead}${staged ? '' : ', not staged'}`;
-}
+const describe = (shape: ProductShape): string => `${formatShape(shape, shape.subgroupSize)}${shape.staged ? '' : ', not staged'}`;
 
 interface Measured {
   readonly shape: ProductShape;
   readonly us: number;
 }
 
-/** Microseconds of a dispatch for each shape: the least median of several sweeps. */
+/** Microseconds of a dispatch (of the head with its choice) for each shape: passes of all shapes follow each other without a gap, several times; the least of the last rounds' medians. */
 async function timed(gpu: GpuDevice, problem: ProductProblem, shapes: readonly ProductShape[], data: Data, tiny: boolean): Promise<Measured[]> {
-  const made = await Promise.all(shapes.map(async (shape) => ({ shape, jobs: await jobsOf(gpu, problem, shape, data) })));
-  const best = new Map<ProductShape, number>();
-  // Clocks fall while shapes compile, and wander later: warmed again, and each shape's best of several sweeps.
-  if (!tiny) await warmUp(gpu, made[0]?.jobs ?? [], 150);
-  for (let sweep = 0; sweep < (tiny ? 1 : 3); sweep++) {
-    for (const { shape, jobs } of made) {
-      const { median } = await timeJobs(gpu, jobs, tiny ? 1 : Math.max(1, Math.ceil(48 / jobs.length)));
-      best.set(shape, Math.min(best.get(shape) ?? Number.POSITIVE_INFINITY, (median * 1e6) / jobs.length));
+  const recorder = new Recorder();
+  const counts: number[] = [];
+  // One after another: the recorder's order is that of the shapes. Pipelines are compiled beforehand, together.
+  await Promise.all(shapes.map((shape) => gpu.pipelines.get(productKernel(problem, shape))));
+  for (const shape of shapes) counts.push(await record(gpu, recorder, problem, shape, data));
+  const best = shapes.map(() => Number.POSITIVE_INFINITY);
+  for (let round = tiny ? 1 : 0; round < (tiny ? 2 : 5); round++) {
+    const times = await profile(gpu, recorder);
+    let at = 0;
+    for (const [i, count] of counts.entries()) {
+      const us = times.slice(at, at + count).reduce((sum, { ns }) => sum + ns, 0) / 1e3 / data.weights.length;
+      // The first round brings the clocks up.
+      if (round > 0) best[i] = Math.min(need(best[i]), us);
+      at += count;
     }
   }
-  return [...best].map(([shape, us]) => ({ shape, us }));
+  return shapes.map((shape, i) => ({ shape, us: need(best[i]) }));
+}
+
+/** Lists of [subgroups, lanes, rows, together, split, ahead] by product, as in "8b gated". */
+type ShapeLists = { readonly [product: string]: readonly (readonly [number, number, number, number, number, number])[] };
+
+function listed(lists: ShapeLists, name: string, problem: ProductProblem, gpu: GpuDevice): ProductShape[] {
+  return (lists[name] ?? []).map(([subgroups, lanes, rows, together, split, ahead]) => {
+    const shape = fitShape(needsOf(tunedName(problem)), { subgroups, lanes, rows, together, split, ahead }, gpu.capabilities);
+    if (typeof shape === 'string') throw new RangeError(`${name} ${[subgroups, lanes, rows, together, split, ahead].join()}: ${shape}`);
+    return shape;
+  });
 }
 
 export async function run(args: readonly string[]): Promise<void> {
   const option = (name: string, otherwise: string): string => args.find((arg) => arg.startsWith(`--${name}=`))?.slice(name.length + 3) ?? otherwise;
   const tiny = args.includes('--tiny');
   const kinds = option('kind', 'qkv,output,gated,down,head').split(',');
+  const file = option('shapes', '');
+  const lists = file === '' ? {} : (JSON.parse(readFileSync(file, 'utf8')) as ShapeLists);
   const gpu = await GpuDevice.request({ checked: args.includes('--checked') });
+  const fastest: TunedProduct[] = [];
   for (const name of option('model', Object.keys(models).join()).split(',')) {
     const model = models[name];
     if (model === undefined) throw new RangeError(`no model is called ${name}: ${Object.keys(models).join(', ')}`);
@@ -175,18 +199,20 @@ export async function run(args: readonly string[]): Promise<void> {
       if (!kinds.includes(kind)) continue;
       const bytes = problem.matrices.reduce((sum, { layout }) => sum + layout.byteLength, 0);
       const data = await dataOf(gpu, problem, tiny ? 0 : 200e6);
-      const shape = selected(problem, gpu);
-      const [now] = await timed(gpu, problem, [shape], data, tiny);
-      const groups = productGroups(problem, shape).reduce((sum, count) => sum + count, 0);
-      console.log(
-        `${name} ${what}: ${(now?.us ?? 0).toFixed(2)} us, ${(bytes / (now?.us ?? 0) / 1e3).toFixed(0)} GB/s; ${describe(shape)}, ${groups} workgroups`,
-      );
-      if (args.includes('--grid')) {
-        const grid = await timed(gpu, problem, [shape, ...productCandidates(problem, gpu.capabilities)], data, tiny);
-        grid.sort((a, b) => a.us - b.us);
-        for (const best of grid.slice(0, Number(option('top', '6')))) console.log(`    ${best.us.toFixed(2)} us  ${describe(best.shape)}`);
-      }
+      const shipped = selectProduct(needsOf(tunedName(problem)), gpu.capabilities);
+      const others = [...(args.includes('--grid') ? productCandidates(problem, gpu.capabilities) : []), ...listed(lists, `${name} ${what}`, problem, gpu)];
+      const shapes = new Map([shipped, ...others].map((shape) => [productKernel(problem, shape).key, shape]));
+      const measured = await timed(gpu, problem, [...shapes.values()], data, tiny);
+      const now = need(measured[0]);
+      const groups = productGroups(problem, shipped).reduce((sum, count) => sum + count, 0);
+      console.log(`${name} ${what}: ${now.us.toFixed(2)} us, ${(bytes / now.us / 1e3).toFixed(0)} GB/s; ${describe(shipped)}, ${groups} workgroups`);
+      measured.sort((a, b) => a.us - b.us);
+      if (measured.length > 1)
+        for (const { us, shape } of measured.slice(0, Number(option('top', '6')))) console.log(`    ${us.toFixed(2)} us  ${describe(shape)}`);
+      const [best] = measured;
+      if (best !== undefined && best.us < now.us * 0.98) fastest.push({ ...tunedName(problem), shape: best.shape, microseconds: best.us });
       for (const buffer of [data.x, data.vector, ...data.weights.flat(), ...data.outputs]) buffer.destroy();
     }
+    if (args.includes('--write')) console.log(`written ${await writeTuning(tuningOf(gpu.capabilities, fastest), gpu.capabilities)}`);
   }
 }

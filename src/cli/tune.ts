@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { ArgumentError, throwIfAborted, UnsupportedError } from '../core/errors.js';
-import { productKey } from '../core/tuning.js';
+import { formatShape, productKey } from '../core/tuning.js';
 import { defaultContext, sessionDefaults } from '../engine/load.js';
 import { openGguf } from '../formats/gguf/index.js';
 import type { ActivationChoice } from '../kernels/decode/select.js';
@@ -78,7 +78,7 @@ async function tuneOn(session: Session, source: string, options: TuneCommandOpti
   const wrong = results.reduce((sum, result) => sum + result.wrong, 0);
   if (wrong > 0)
     warn(session, `${plural(wrong, 'shape')} gave other results than the shipped one and were left out: \`centella doctor --check\` tests this device`);
-  await session.terminal.write(tableOf(results));
+  await session.terminal.write(tableOf(results, capabilities.subgroupMinSize));
   throwIfAborted(session.signal, 'tuning');
   if (options.dryRun) return;
   const tuning = tuningOf(
@@ -110,11 +110,10 @@ async function productsOf(session: Session, source: string, backend: WebGpuBacke
   }
 }
 
-function tableOf(results: readonly TuneResult[]): string {
+function tableOf(results: readonly TuneResult[], subgroupSize: number): string {
   const rows = results.map(({ product, shippedMicroseconds, measured }) => {
-    const { subgroups, rows: rowCount, together, split, ahead } = product.shape;
     const gain = product.microseconds > 0 ? (shippedMicroseconds / product.microseconds - 1) * 100 : 0;
-    const shape = `${subgroups} subgroups x ${rowCount} rows (${together} together), split ${split}, ahead ${ahead}`;
+    const shape = formatShape(product.shape, subgroupSize);
     return [productKey(product), shippedMicroseconds.toFixed(2), product.microseconds.toFixed(2), `${gain.toFixed(1)}%`, String(measured), shape];
   });
   return formatTable([['product', 'shipped us', 'best us', 'gain', 'tried', 'best shape'], ...rows]);

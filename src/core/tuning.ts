@@ -4,7 +4,7 @@ import type { GpuCapabilities } from './capabilities.js';
 import { ArgumentError } from './errors.js';
 
 /** Of the format and of what the shapes mean: others are ignored. */
-export const tuningVersion = 1;
+export const tuningVersion = 2;
 
 /** What an adapter is told from another by. Its `description` names the device and its driver where the runtime tells them: a new driver is measured anew. */
 export interface AdapterKey {
@@ -22,6 +22,7 @@ export interface AdapterKey {
 /** How a product of one token is laid out on subgroups; `ProductShape` says what each means. All are whole numbers from 1. */
 export interface TunedShape {
   readonly subgroups: number;
+  readonly lanes: number;
   readonly rows: number;
   readonly together: number;
   readonly split: number;
@@ -63,6 +64,11 @@ export function refuseTuning({ version, adapter }: Tuning, capabilities: GpuCapa
   const differs = (Object.keys(here) as (keyof AdapterKey)[]).find((name) => adapter[name] !== here[name]);
   if (differs === undefined) return undefined;
   return `it was measured on another adapter: ${differs} is ${JSON.stringify(adapter[differs])} there and ${JSON.stringify(here[differs])} here`;
+}
+
+/** "16 subgroups x 4 rows (2 together), split 1, ahead 2", with the lanes of a row where these are no whole subgroup of `size`. */
+export function formatShape({ subgroups, lanes, rows, together, split, ahead }: TunedShape, size: number): string {
+  return `${subgroups} subgroups x ${rows} rows (${together} together${lanes === size ? '' : `, ${lanes} lanes each`}), split ${split}, ahead ${ahead}`;
 }
 
 /** "residual q4_k[4096] x 14336": equal for products that may share a shape. */
@@ -120,7 +126,7 @@ function checkProduct(value: unknown, index: number): TunedProduct {
   const part = (name: keyof TunedShape): number => count(numbers[name], `${at}.shape.${name}`);
   return {
     ...{ end: end as TunedProduct['end'], best, depth: count(depth, `${at}.depth`), weights: matrices },
-    shape: { subgroups: part('subgroups'), rows: part('rows'), together: part('together'), split: part('split'), ahead: part('ahead') },
+    shape: { subgroups: part('subgroups'), lanes: part('lanes'), rows: part('rows'), together: part('together'), split: part('split'), ahead: part('ahead') },
     microseconds: typeof microseconds === 'number' ? microseconds : 0,
   };
 }

@@ -9,7 +9,7 @@ import { need } from '../ops/definition.js';
 import type { LoweringRule } from '../ops/target.js';
 import { arg, declareBindings, defineKernel, foldGrid, mainHead, oneStep, type SubgroupRange, subgroupRange } from './template.js';
 
-const threads = 256;
+const defaultThreads = 256;
 /** Elements of a chunk: eight a thread. */
 const chunkSize = 2048;
 
@@ -39,8 +39,8 @@ export interface Contest {
   readonly features: readonly KernelFeature[];
 }
 
-/** The best (best, at) of a workgroup. */
-export function contest(subgroups: SubgroupRange | undefined): Contest {
+/** The best (best, at) of a workgroup of that many threads, a power of two. */
+export function contest(subgroups: SubgroupRange | undefined, threads = defaultThreads): Contest {
   const slots = subgroups === undefined ? threads : Math.ceil(threads / subgroups.min);
   const declarations = `var<workgroup> bests: array<u32, ${slots}>;\nvar<workgroup> places: array<u32, ${slots}>;\n`;
   const round = (limit: string, step: string): string => `  if (local < ${limit}) {
@@ -52,7 +52,9 @@ ${merge('other', 'place')}    bests[local] = best;
   workgroupBarrier();
 `;
   if (subgroups === undefined) {
-    const rounds = [128, 64, 32, 16, 8, 4, 2, 1].map((half) => round(`${half}u`, `${half}u`)).join('');
+    const rounds = Array.from({ length: Math.log2(threads) }, (_, i) => threads >> (i + 1))
+      .map((half) => round(`${half}u`, `${half}u`))
+      .join('');
     return {
       declarations,
       body: `  bests[local] = best;\n  places[local] = at;\n  workgroupBarrier();\n${rounds}`,
@@ -61,24 +63,36 @@ ${merge('other', 'place')}    bests[local] = best;
       features: [],
     };
   }
-  const size = subgroups.min === subgroups.max ? `${subgroups.min}u` : 'lanes';
-  return {
-    declarations,
-    body: `  let top = subgroupMax(best);
-  let first = subgroupMin(select(0xffffffffu, at, best == top));
-  if (lane == 0u) {
-    bests[local / ${size}] = top;
-    places[local / ${size}] = first;
-  }
-  workgroupBarrier();
-  best = top;
+  const fixed = subgroups.min === subgroups.max;
+  const size = fixed ? `${subgroups.min}u` : 'lanes';
+  const winner = (top: string, first: string): string => `  let ${top} = subgroupMax(best);
+  let ${first} = subgroupMin(select(0xffffffffu, at, best == ${top}));
+`;
+  // Winners of subgroups: each lane takes one, or several, where all sizes are known; else every thread looks at all of them.
+  const lookUp = (i: number): string => `  {
+    let slot = min(lane + ${i * subgroups.min}u, ${slots - 1}u);
+    let other = bests[slot];
+    let place = places[slot];
+${merge('other', 'place')}  }
+`;
+  const last = fixed
+    ? `${Array.from({ length: Math.ceil(slots / subgroups.min) }, (_, i) => lookUp(i)).join('')}${winner('most', 'place')}  best = most;\n  at = place;\n`
+    : `  best = top;
   at = first;
   for (var part = 1u; part < ${slots}u; part++) {
     if (part * ${size} >= ${threads}u) { break; }
     let other = bests[part];
     let place = places[part];
 ${merge('other', 'place')}  }
-`,
+`;
+  return {
+    declarations,
+    body: `${winner('top', 'first')}  if (lane == 0u) {
+    bests[local / ${size}] = top;
+    places[local / ${size}] = first;
+  }
+  workgroupBarrier();
+${last}`,
     builtins: '@builtin(subgroup_invocation_id) lane: u32, @builtin(subgroup_size) lanes: u32',
     bytes: slots * 8,
     features: ['subgroups'],
@@ -94,18 +108,18 @@ export function argmaxKernel(rows: number, width: number, subgroups: SubgroupRan
     params: { rows, width, subgroups: subgroups === undefined ? 'none' : { ...subgroups } },
     bindings: ['read', 'read_write'],
     workgroups: foldGrid(rows * chunks),
-    workgroupSize: threads,
+    workgroupSize: defaultThreads,
     workgroupBytes: duel.bytes,
     features: duel.features,
     wgsl: () => `${declareBindings([
       ['x', 'f32', 'read'],
       ['y', chunks > 1 ? 'vec2<u32>' : 'u32', 'read_write'],
-    ])}${orderFunction}${duel.declarations}${mainHead(rows * chunks, threads, duel.builtins)}  let row = group / ${chunks}u;
+    ])}${orderFunction}${duel.declarations}${mainHead(rows * chunks, defaultThreads, duel.builtins)}  let row = group / ${chunks}u;
   let start = (group % ${chunks}u) * ${chunkSize}u + local;
   var best = 0u;
   var at = 0xffffffffu;
-  for (var i = 0u; i < ${chunkSize / threads}u; i++) {
-    let index = start + i * ${threads}u;
+  for (var i = 0u; i < ${chunkSize / defaultThreads}u; i++) {
+    let index = start + i * ${defaultThreads}u;
     if (index < ${width}u) {
       let value = order(x[row * ${width}u + index]);
 ${merge('value', 'index')}    }
@@ -124,16 +138,16 @@ export function argmaxMergeKernel(rows: number, chunks: number, subgroups: Subgr
     params: { rows, chunks, subgroups: subgroups === undefined ? 'none' : { ...subgroups } },
     bindings: ['read', 'read_write'],
     workgroups: foldGrid(rows),
-    workgroupSize: threads,
+    workgroupSize: defaultThreads,
     workgroupBytes: duel.bytes,
     features: duel.features,
     wgsl: () => `${declareBindings([
       ['pairs', 'vec2<u32>', 'read'],
       ['y', 'u32', 'read_write'],
-    ])}${duel.declarations}${mainHead(rows, threads, duel.builtins)}  var best = 0u;
+    ])}${duel.declarations}${mainHead(rows, defaultThreads, duel.builtins)}  var best = 0u;
   var at = 0xffffffffu;
-  for (var i = 0u; i < ${Math.ceil(chunks / threads)}u; i++) {
-    let chunk = i * ${threads}u + local;
+  for (var i = 0u; i < ${Math.ceil(chunks / defaultThreads)}u; i++) {
+    let chunk = i * ${defaultThreads}u + local;
     if (chunk < ${chunks}u) {
       let pair = pairs[group * ${chunks}u + chunk];
 ${merge('pair.x', 'pair.y')}    }

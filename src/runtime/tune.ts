@@ -92,8 +92,8 @@ function spread<T>(items: readonly T[], most = items.length): readonly T[] {
     : items.filter((_, index) => Math.floor((index * most) / items.length) !== Math.floor(((index - 1) * most) / items.length));
 }
 
-function numbersOf({ subgroups, rows, together, split, ahead }: ProductShape): TunedProduct['shape'] {
-  return { subgroups, rows, together, split, ahead };
+function numbersOf({ subgroups, lanes, rows, together, split, ahead }: ProductShape): TunedProduct['shape'] {
+  return { subgroups, lanes, rows, together, split, ahead };
 }
 
 /** Microseconds of a dispatch of each shape; passes of all shapes follow each other several times, and the median of each counts. */

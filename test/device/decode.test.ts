@@ -74,17 +74,21 @@ async function productOf(backend: WebGpuBackend, problem: ProductProblem, shape:
   return results;
 }
 
+/** Whether the device takes no 8-bit activations, for one of the reasons there are. */
+function refused({ gpu }: WebGpuBackend): boolean {
+  const reason = packsActivations(gpu.capabilities);
+  if (reason !== undefined) expect(reason).toMatch(/subgroups|packed bytes/);
+  return reason !== undefined;
+}
+
 test('a product is the same whichever rows are read side by side and however far ahead', async () => {
   const backend = backendOf(packed);
   const { capabilities } = backend.gpu;
-  const reason = packsActivations(capabilities);
-  if (reason !== undefined) {
-    expect(reason).toMatch(/subgroups|packed bytes/);
-    return;
-  }
+  if (refused(backend)) return;
   const matrix = { layout: weightLayout({ dtype: 'q4_k', shape: [32, 512] }), start: 0, bias: false };
   const problem: ProductProblem = { depth: 512, matrices: [matrix, matrix], eps: undefined, end: 'gated', plain: true, packed: 'none', best: false };
-  const base = { subgroupSize: capabilities.subgroupMinSize, subgroups: 8, split: 1, staged: true, halves: 'integers' } as const;
+  const size = capabilities.subgroupMinSize;
+  const base = { subgroupSize: size, subgroups: 8, lanes: size, split: 1, staged: true, halves: 'integers' } as const;
   const wanted = await productOf(backend, problem, { ...base, rows: 4, together: 4, ahead: 1 });
   expect(new Set(wanted).size).toBeGreaterThan(16);
   for (const [together, ahead] of [
@@ -107,6 +111,54 @@ test('a token attends to its own value as the cache keeps it', async () => {
     decoder.dispose();
   }
 });
+
+/** The largest difference of two vectors of f32 bits, over the largest number of the first. */
+function relativeDifference(wanted: Uint32Array, got: Uint32Array): number {
+  const [a, b] = [new Float32Array(wanted.buffer), new Float32Array(got.buffer)];
+  return (
+    a.reduce((most, value, i) => Math.max(most, Math.abs(value - (b[i] ?? Number.NaN))), 0) / a.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
+  );
+}
+
+test.each([
+  ['gated', 'q4_k', 32, { subgroups: 8, rows: 4, together: 4, split: 1, ahead: 2 }],
+  ['none', 'q6_k', 35, { subgroups: 4, rows: 2, together: 2, split: 2, ahead: 1 }],
+] as const)(
+  'a product of end %s, %s, is the same where a part of a subgroup shares a row',
+  async (end, dtype, rows, shape) => {
+    const backend = backendOf(packed);
+    const { capabilities } = backend.gpu;
+    if (refused(backend)) return;
+    // 24 blocks: 3 steps of 8 lanes, 6 of 4; in two parts 2, the second not full, and 3.
+    const matrix = { layout: weightLayout({ dtype, shape: [rows, 768] }), start: 0, bias: false };
+    const matrices = end === 'gated' ? [matrix, matrix] : [matrix];
+    const problem: ProductProblem = { depth: 768, matrices, eps: undefined, end, plain: true, packed: 'none', best: false };
+    const size = capabilities.subgroupMinSize;
+    const of = (lanes: number): Promise<Uint32Array> => productOf(backend, problem, { ...shape, subgroupSize: size, lanes, staged: true, halves: 'integers' });
+    const wanted = await of(size);
+    expect(new Set(wanted).size).toBeGreaterThan(16);
+    expect(relativeDifference(wanted, await of(size / 2))).toBeLessThan(1e-6);
+  },
+  300_000,
+);
+
+test('the best of a product are the same where a part of a subgroup shares a row', async () => {
+  const backend = backendOf(packed);
+  const { capabilities } = backend.gpu;
+  if (refused(backend)) return;
+  const matrix = { layout: weightLayout({ dtype: 'q8_0', shape: [30, 256] }), start: 0, bias: false };
+  const problem: ProductProblem = { depth: 256, matrices: [matrix], eps: undefined, end: 'none', plain: false, packed: 'none', best: true };
+  const size = capabilities.subgroupMinSize;
+  const base = { subgroupSize: size, subgroups: 2, rows: 4, together: 2, split: 1, ahead: 1, staged: false, halves: 'integers' } as const;
+  const places = async (lanes: number): Promise<Uint32Array> => (await productOf(backend, problem, { ...base, lanes })).filter((_, i) => i % 2 === 1 && i < 8);
+  const plain = new Float32Array((await productOf(backend, { ...problem, plain: true, best: false }, { ...base, lanes: size })).buffer);
+  const wanted = [0, 8, 16, 24].map((start) => {
+    const part = [...plain.slice(start, start + 8)];
+    return start + part.indexOf(Math.max(...part));
+  });
+  expect([...(await places(size))]).toEqual(wanted);
+  expect([...(await places(size / 2))]).toEqual(wanted);
+}, 300_000);
 
 test('a fused decode step hands its forms on as a plain one hands values', async () => {
   const { ids: all, vocabulary } = await expectedOf('llama3');

@@ -98,8 +98,8 @@ it('writes a shape of the candidates, which backends then use', async () => {
     // Any lawful shape of the table reaches the kernels.
     const other = lawful.at(-1);
     if (other === undefined) throw new Error('there is a candidate');
-    const { subgroups, rows, together, split, ahead } = other;
-    const tuning: Tuning = { ...found.tuning, products: [{ ...tunedName(problem), shape: { subgroups, rows, together, split, ahead }, microseconds }] };
+    const { subgroups, lanes, rows, together, split, ahead } = other;
+    const tuning: Tuning = { ...found.tuning, products: [{ ...tunedName(problem), shape: { subgroups, lanes, rows, together, split, ahead }, microseconds }] };
     const backend = new WebGpuBackend(gpu, { owned: false, kernels: { activations: 'int8' }, tuning: await findTuning(tuning, capabilities) });
     expect(backend.program(downGraph()).kernels).toContain(productKernel(problem, other).key);
     backend.dispose();

@@ -5,6 +5,7 @@ import type { TensorType } from '../../src/core/tensor.js';
 import { activationBlock } from '../../src/kernels/decode/activations.js';
 import { type ProductEnd, type ProductProblem, productBytes, productGroups, productKernel, productOutputs } from '../../src/kernels/decode/product.js';
 import { type ActivationChoice, refuseProduct, selectProduct } from '../../src/kernels/decode/select.js';
+import { fitShape } from '../../src/kernels/decode/tuned.js';
 import { gpuWeightStore } from '../../src/kernels/weights.js';
 import { weightLayout } from '../../src/kernels/weights-layout.js';
 
@@ -56,7 +57,8 @@ describe.each(devices)('products of a decode step on %s', (_, capabilities) => {
     const outputs = productOutputs(end, shape);
     expect(shape.subgroups * subgroupMinSize).toBeLessThanOrEqual(limits.maxComputeInvocationsPerWorkgroup);
     expect(productBytes(problem, shape)).toBeLessThanOrEqual(limits.maxComputeWorkgroupStorageSize);
-    expect([shape.subgroups % shape.split, shape.rows % shape.together]).toEqual([0, 0]);
+    // What is asked of measured shapes holds for the shipped ones.
+    expect(fitShape({ depth, results, end, best }, shape, capabilities)).toEqual(shape);
     // Whole blocks, and no partial workgroup, where results are packed.
     if (end !== 'none') expect([outputs % activationBlock, results % outputs]).toEqual([0, 0]);
     if (end !== 'none') expect(outputs / 4).toBeLessThanOrEqual(shape.subgroups * subgroupMinSize);
@@ -67,15 +69,17 @@ describe.each(devices)('products of a decode step on %s', (_, capabilities) => {
 });
 
 test('a large device gets the shapes that measured best', () => {
-  const shape = (depth: number, results: number, end: ProductEnd, best = false): object => {
-    const { subgroups, rows, together, split, ahead } = selectProduct({ depth, results, end, best }, large);
-    return { subgroups, rows, together, split, ahead };
+  const shape = (depth: number, results: number, end: ProductEnd, best = false): readonly number[] => {
+    const { subgroups, lanes, rows, together, split, ahead } = selectProduct({ depth, results, end, best }, large);
+    return [subgroups, lanes, rows, together, split, ahead];
   };
-  expect(shape(4096, 14_336, 'gated')).toEqual({ subgroups: 16, rows: 4, together: 2, split: 1, ahead: 2 });
-  expect(shape(14_336, 4096, 'residual')).toEqual({ subgroups: 16, rows: 1, together: 1, split: 1, ahead: 1 });
-  expect(shape(4096, 4096, 'residual')).toEqual({ subgroups: 8, rows: 2, together: 2, split: 1, ahead: 3 });
-  expect(shape(8192, 2048, 'residual')).toEqual({ subgroups: 32, rows: 1, together: 1, split: 2, ahead: 2 });
-  expect(shape(4096, 128_256, 'none', true)).toEqual({ subgroups: 4, rows: 4, together: 4, split: 1, ahead: 1 });
+  expect(shape(4096, 14_336, 'gated')).toEqual([16, 32, 4, 2, 1, 2]);
+  expect(shape(1536, 8960, 'gated')).toEqual([8, 16, 4, 4, 1, 1]);
+  expect(shape(14_336, 4096, 'residual')).toEqual([16, 32, 1, 1, 1, 1]);
+  expect(shape(4096, 4096, 'residual')).toEqual([8, 16, 4, 4, 2, 2]);
+  expect(shape(8192, 2048, 'residual')).toEqual([16, 32, 1, 1, 1, 4]);
+  expect(shape(3072, 1024, 'residual')).toEqual([8, 16, 2, 2, 1, 6]);
+  expect(shape(4096, 128_256, 'none', true)).toEqual([4, 16, 4, 4, 1, 1]);
 });
 
 test('long inputs that workgroup memory cannot hold are read from where they are', () => {

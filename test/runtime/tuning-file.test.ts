@@ -12,7 +12,7 @@ const card: GpuCapabilities = {
 };
 const product: Tuning['products'][number] = {
   ...{ end: 'none', best: false, depth: 1024, weights: [{ dtype: 'q8_0', rows: 1024 }], microseconds: 3 },
-  shape: { subgroups: 4, rows: 2, together: 2, split: 1, ahead: 2 },
+  shape: { subgroups: 4, lanes: 32, rows: 2, together: 2, split: 1, ahead: 2 },
 };
 const tuning: Tuning = { version: tuningVersion, adapter: adapterKey(card), products: [product] };
 

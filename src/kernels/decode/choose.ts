@@ -7,7 +7,9 @@ import { declareBindings, defineKernel, foldGrid, mainHead, repeat, type Subgrou
 
 /** The form of logits that `chooseNext` takes: u32 [n, 2], the largest (rank, index) of every part of them. */
 export const bestForm = 'best';
-const threads = 256;
+const leastThreads = 256;
+/** Loads of a thread that are on their way together. */
+const ahead = 8;
 
 /** An unsigned integer in the order of the floats, both zeros equal and NaN above all: one NaN among the logits wins, and ends the generation. */
 export const rankFunction = `fn rank(x: f32) -> u32 {
@@ -35,16 +37,16 @@ export function surveyKernel(width: number, subgroups: SubgroupRange | undefined
     params: { width, subgroups: subgroups === undefined ? 'none' : { ...subgroups } },
     bindings: ['read', 'read_write'],
     workgroups: foldGrid(parts),
-    workgroupSize: threads,
+    workgroupSize: leastThreads,
     workgroupBytes: duel.bytes,
     features: duel.features,
     wgsl: () => `${declareBindings([
       ['logits', 'f32', 'read'],
       ['pairs', 'vec2<u32>', 'read_write'],
-    ])}${rankFunction}${duel.declarations}${mainHead(parts, threads, duel.builtins)}  var best = 0u;
+    ])}${rankFunction}${duel.declarations}${mainHead(parts, leastThreads, duel.builtins)}  var best = 0u;
   var at = 0xffffffffu;
-  for (var i = 0u; i < ${partSize / threads}u; i++) {
-    let index = group * ${partSize}u + i * ${threads}u + local;
+  for (var i = 0u; i < ${partSize / leastThreads}u; i++) {
+    let index = group * ${partSize}u + i * ${leastThreads}u + local;
     if (index < ${width}u) {
       let value = rank(logits[index]);
 ${merge('value', 'index')}    }
@@ -55,11 +57,14 @@ ${duel.body}  if (local == 0u) { pairs[group] = vec2<u32>(best, at); }
   });
 }
 
-export function chooseKernel(pairs: number, subgroups: SubgroupRange | undefined): GpuKernel {
-  const duel = contest(subgroups);
+/** At most `mostThreads`: one workgroup reads all pairs, so that its loads should be on their way at once. */
+export function chooseKernel(pairs: number, subgroups: SubgroupRange | undefined, mostThreads = leastThreads): GpuKernel {
+  let threads = leastThreads;
+  while (threads * 2 <= mostThreads && threads * ahead < pairs) threads *= 2;
+  const duel = contest(subgroups, threads);
   return defineKernel({
     family: 'choose_token',
-    params: { pairs, subgroups: subgroups === undefined ? 'none' : { ...subgroups } },
+    params: { pairs, threads, subgroups: subgroups === undefined ? 'none' : { ...subgroups } },
     bindings: ['read_write', 'read'],
     workgroups: [1, 1, 1],
     workgroupSize: threads,
@@ -72,7 +77,7 @@ export function chooseKernel(pairs: number, subgroups: SubgroupRange | undefined
   let position = state[${stateWord.position}] + state[${stateWord.rows}];
   var best = 0u;
   var at = 0xffffffffu;
-${rounds(pairs)}${duel.body}  if (local == 0u) {
+${rounds(pairs, threads)}${duel.body}  if (local == 0u) {
     let known = best != 0xffffffffu;
     let token = select(${noToken}u, at, known);
     state[${stateWord.position}] = position;
@@ -87,11 +92,8 @@ ${rounds(pairs)}${duel.body}  if (local == 0u) {
   });
 }
 
-/** Loads of a round that are on their way together. */
-const ahead = 8;
-
 /** The thread's best pair, several loads at a time. */
-function rounds(pairs: number): string {
+function rounds(pairs: number, threads: number): string {
   const each = Math.ceil(pairs / threads);
   const together = Math.min(ahead, each);
   const load = (u: number): string => `    let pair${u} = pairs[min((i * ${together}u + ${u}u) * ${threads}u + local, ${pairs - 1}u)];\n`;

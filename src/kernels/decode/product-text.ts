@@ -9,7 +9,7 @@ export type HalfDecode = 'hardware' | 'integers';
 export interface BlockDot {
   /** Statements that load block `b` under names ending in `id`: nothing is decoded yet. */
   load(id: string, b: string): string;
-  /** An expression for the block's contribution, with activations `xa<u>`, `xb<u>` (16 quants each) and `z<u>` (scale, scale * sum of each half). Needs `lane` (c modulo 8 is the lane's). */
+  /** An expression for the block's contribution, with activations `xa<u>`, `xb<u>` (16 quants each) and `z<u>` (scale, scale * sum of each half). */
   value(id: string, u: string): { readonly statements: string; readonly sum: string };
 }
 
@@ -19,8 +19,16 @@ function dots(part: (k: number) => string, x: string): string {
   return [0, 1, 2, 3].map((k) => `dot4I8Packed(${part(k)}, ${x}.${component(k)})`).join(' + ');
 }
 
-/** The reader of a block type from the binding `w`. */
-export function blockDot(layout: WeightLayout, dtype: BlockType, w: string, halves: HalfDecode): BlockDot {
+/**
+ * Shifts and masks for the 6-bit scale and minimum of block `block` of 8 in a header (d and dmin, then three words of bytes): byte j of the first two has those of block j in its low 6 bits, and
+ * above them the high 2 of block j + 4, whose low 4 are nibbles of the third. They are a lane's own, once for all, where blocks are dealt to 8 lanes or more in turn.
+ */
+export const headerPlace = (block: string): string =>
+  `let nibbleShift = (${block} & 3u) * 8u; let firstHalf = (${block} & 7u) < 4u; let byteShift = nibbleShift + select(2u, 0u, firstHalf);
+  let byteMask = select(48u, 63u, firstHalf); let nibbleMask = select(15u, 0u, firstHalf);`;
+
+/** The reader of a block type from the binding `w`. Rows of types with a header start at whole ones; `fixed`: the text stands behind `headerPlace('lane')`. */
+export function blockDot(layout: WeightLayout, dtype: BlockType, w: string, halves: HalfDecode, fixed: boolean): BlockDot {
   const word = (name: Parameters<typeof planeOffset>[1], index: string): string => {
     const at = `(${planeOffset(layout, name) / 4}u + ${index})`;
     return `${w}[${at} >> 2u][${at} & 3u]`;
@@ -58,9 +66,8 @@ export function blockDot(layout: WeightLayout, dtype: BlockType, w: string, halv
   const withHeader = (withHigh: boolean): BlockDot => ({
     load: (id, b) => `${quants(id, b)} let h${id} = ${w}[${planeOffset(layout, 'header') / 16}u + (${b} >> 3u)];${withHigh ? five(id, b) : ''}`,
     value: (id, u) => ({
-      statements: `let s1 = select(h${id}.w, h${id}.y, firstHalf) >> shift8; let s2 = select(h${id}.w >> 4u, h${id}.z, firstHalf) >> shift8;
-    let sc = select((s1 & 15u) | ((h${id}.y >> (shift8 + 2u)) & 48u), s1 & 63u, firstHalf);
-    let mn = select((s2 & 15u) | ((h${id}.z >> (shift8 + 2u)) & 48u), s2 & 63u, firstHalf);
+      statements: `${fixed ? '' : `${headerPlace(`b${id}`)} `}let sc = ((h${id}.y >> byteShift) & byteMask) | ((h${id}.w >> nibbleShift) & nibbleMask);
+    let mn = ((h${id}.z >> byteShift) & byteMask) | ((h${id}.w >> (nibbleShift + 4u)) & nibbleMask);
     ${pair(nibbles(id, withHigh ? fifth(id) : undefined), u)}`,
       sum: `${low(`h${id}.x`)} * f32(sc) * ${scaled(u)} - ${high(`h${id}.x`)} * f32(mn) * ${total(u)}`,
     }),

@@ -10,7 +10,7 @@ import { declareBindings, decodeHalfFunction, defineKernel, f32Literal, foldGrid
 import { isBlockType, type WeightLayout } from '../weights-layout.js';
 import { activationParts, packFunction } from './activations.js';
 import { rankFunction } from './choose.js';
-import { blockDot, type HalfDecode } from './product-text.js';
+import { blockDot, type HalfDecode, headerPlace } from './product-text.js';
 
 export interface ProductMatrix {
   readonly layout: WeightLayout;
@@ -40,6 +40,11 @@ export interface ProductProblem {
 export interface ProductShape {
   readonly subgroupSize: number;
   readonly subgroups: number;
+  /**
+   * Lanes that share a row: the subgroup, or a part of it (a multiple of 8), which then reads several neighbouring rows at once. Rows of 48 blocks take 2 steps of 32 lanes, the second half empty,
+   * and 3 full ones of 16.
+   */
+  readonly lanes: number;
   /** Rows of weights of a subgroup; of both matrices together where gated. */
   readonly rows: number;
   /** Rows that a subgroup reads side by side: `rows`, or a divisor of it, the rest one after the other with no pause in the loads. */
@@ -64,8 +69,13 @@ export function productOutputs(end: ProductEnd, { subgroups, rows, split }: Prod
   return ((subgroups / split) * rows) / (end === 'gated' ? 2 : 1);
 }
 
+/** Rows that a subgroup reads at once with one load. */
+export function productStrips({ subgroupSize, lanes }: Pick<ProductShape, 'subgroupSize' | 'lanes'>): number {
+  return subgroupSize / lanes;
+}
+
 export function productBytes({ depth, end, best }: Pick<ProductProblem, 'depth' | 'end' | 'best'>, shape: ProductShape): number {
-  return (shape.staged ? depth + depth / 2 : 0) + productOutputs(end, shape) * shape.split * 4 + (best ? shape.subgroups * 8 : 0);
+  return (shape.staged ? depth + depth / 2 : 0) + productOutputs(end, shape) * shape.split * 4 + (best ? shape.subgroups * productStrips(shape) * 8 : 0);
 }
 
 type Binding = readonly [name: string, element: string, kind: BindingKind];
@@ -117,25 +127,34 @@ function productText(problem: ProductProblem, shape: ProductShape, bindings: rea
   const outputs = productOutputs(end, shape);
   const total = groups.reduce((sum, count) => sum + count, 0);
   const width = problem.matrices[0]?.layout.rows ?? 0;
-  const { split, rows } = shape;
+  const { split, rows, lanes } = shape;
   const size = shape.subgroupSize;
+  const strips = productStrips(shape);
+  const slots = rows / strips;
   const memory = `${shape.staged ? `var<workgroup> quants: array<vec4<u32>, ${depth / 16}>;\nvar<workgroup> scales: array<vec4<f32>, ${depth / 32}>;\n` : ''}${
     needsSums(problem, shape) ? `var<workgroup> sums: array<f32, ${outputs * split}>;\n` : ''
-  }${best ? `var<workgroup> contest: array<vec2<u32>, ${shape.subgroups}>;\n` : ''}`;
+  }${best ? `var<workgroup> contest: array<vec2<u32>, ${shape.subgroups * strips}>;\n` : ''}`;
   const starts = groups.map((_, i) => groups.slice(0, i).reduce((sum, count) => sum + count, 0));
   const branch = (i: number): string => `{\n${rowsText(problem, shape, i, starts[i] ?? 0, threads)}  }`;
   const branches = groups.map((count, i) => (i === groups.length - 1 ? branch(i) : `if (group < ${(starts[i] ?? 0) + count}u) ${branch(i)} else `)).join('');
-  return `${declareBindings(bindings)}${shape.halves === 'integers' ? decodeHalfFunction : ''}${packed === 'none' ? '' : packFunction(width)}${best ? rankFunction : ''}${memory}${mainHead(total, threads, '@builtin(subgroup_invocation_id) lane: u32')}  let subgroup = local / ${size}u;
+  return `${declareBindings(bindings)}${shape.halves === 'integers' ? decodeHalfFunction : ''}${packed === 'none' ? '' : packFunction(width)}${best ? rankFunction : ''}${strips > 1 ? stripFunction(lanes) : ''}${memory}${mainHead(total, threads, '@builtin(subgroup_invocation_id) lane: u32')}  let subgroup = local / ${size}u;
   let part = subgroup % ${split}u;
   let own = subgroup / ${split}u * ${end === 'gated' ? rows / 2 : rows}u;
-  let firstHalf = (lane & 7u) < 4u;
-  let shift8 = (lane & 3u) * 8u;
-${lines(rows, (r) => `  var a${r} = 0.0;\n`)}${eps === undefined ? '' : squaresText(depth, size)}${residualText(problem, outputs)}  ${branches}
+  let column = ${strips === 1 ? 'lane' : `lane % ${lanes}u`};
+  let strip = ${strips === 1 ? '0u' : `lane / ${lanes}u`};
+  ${headerPlace('lane')}
+${lines(slots, (r) => `  var a${r} = 0.0;\n`)}${eps === undefined ? '' : squaresText(depth, size)}${residualText(problem, outputs)}  ${branches}
 ${eps === undefined ? '' : `  let norm = inverseSqrt(subgroupAdd(squares) * ${f32Literal(1 / depth)} + ${f32Literal(eps)});\n`}${lines(
-  rows,
-  (r) => `  a${r} = subgroupAdd(a${r})${eps === undefined ? '' : ' * norm'};\n`,
+  slots,
+  (r) => `  a${r} = ${strips === 1 ? 'subgroupAdd' : 'stripAdd'}(a${r})${eps === undefined ? '' : ' * norm'};\n`,
 )}${endText(problem, shape, groups, starts)}}
 `;
+}
+
+/** The sum of the lanes that share a row. */
+function stripFunction(lanes: number): string {
+  const folds = range(Math.log2(lanes)).map((i) => `  sum += subgroupShuffleXor(sum, ${lanes >> (i + 1)}u);\n`);
+  return `fn stripAdd(own: f32) -> f32 {\n  var sum = own;\n${folds.join('')}  return sum;\n}\n`;
 }
 
 /** The sum of squares that the producer left, added up by every subgroup for itself. */
@@ -165,10 +184,11 @@ function needsSums({ end }: ProductProblem, { split }: ProductShape): boolean {
 /** One matrix (or a gated pair): loads ahead, staging, products. */
 function rowsText(problem: ProductProblem, shape: ProductShape, index: number, firstGroup: number, threads: number): string {
   const { depth, end } = problem;
-  const { subgroupSize: size, split, rows, together } = shape;
+  const { lanes, split } = shape;
+  const strips = productStrips(shape);
+  const [rows, together] = [shape.rows / strips, shape.together / strips];
   const blocks = depth / 32;
-  const steps = Math.ceil(blocks / (size * split));
-  const guarded = steps * size * split > blocks;
+  const steps = Math.ceil(blocks / (lanes * split));
   const gated = end === 'gated';
   const matrices = gated ? problem.matrices.slice(0, 2) : [problem.matrices[index]];
   const slots = range(rows).map((r) => {
@@ -176,28 +196,30 @@ function rowsText(problem: ProductProblem, shape: ProductShape, index: number, f
     const matrix = matrices[which];
     if (matrix === undefined || !isBlockType(matrix.layout.dtype)) throw new PlanError('a token product needs packed weights');
     const name = gated ? `w${which}` : `w${index}`;
-    return { row: `row${gated ? r % (rows / 2) : r}`, dot: blockDot(matrix.layout, matrix.layout.dtype, name, shape.halves) };
+    return { row: `row${gated ? r % (rows / 2) : r}`, dot: blockDot(matrix.layout, matrix.layout.dtype, name, shape.halves, lanes >= 8) };
   });
   const count = matrices[0]?.layout.rows ?? 0;
   const own = gated ? rows / 2 : rows;
-  const base = `(group - ${firstGroup}u) * ${productOutputs(end, shape)}u + own`;
-  const rowLine = (r: number): string => `    let row${r} = min(${base} + ${r}u, ${count - 1}u) * ${blocks}u;\n`;
+  const base = `(group - ${firstGroup}u) * ${productOutputs(end, shape)}u + own${strips === 1 ? '' : ' + strip'}`;
+  const rowLine = (r: number): string => `    let row${r} = min(${base} + ${r * strips}u, ${count - 1}u) * ${blocks}u;\n`;
   const chunk = (step: number | string): string =>
-    `lane + ${typeof step === 'number' ? step * size : `${step} * ${size}`}u${split === 1 ? '' : ` + part * ${steps * size}u`}`;
-  // A task is one step of some rows. Its names end in `u`: loads of later tasks are issued before the sums of earlier ones.
-  const loads = (u: number, { step, first }: Task): string =>
-    `    let c${u} = ${guarded ? `min(${chunk(step)}, ${blocks - 1}u)` : chunk(step)};\n${slots
-      .slice(first, first + together)
-      .map(({ row, dot }, i) => `    let b${first + i}_${u} = ${row} + c${u}; ${dot.load(`${first + i}_${u}`, `b${first + i}_${u}`)}\n`)
-      .join('')}`;
+    `column + ${typeof step === 'number' ? step * lanes : `${step} * ${lanes}`}u${split === 1 ? '' : ` + part * ${steps * lanes}u`}`;
+  /** Whether some lane of a step is beyond the row's end. */
+  const guarded = (step: number | string): boolean => (typeof step === 'number' ? step + 1 : steps) * lanes + (split - 1) * steps * lanes > blocks;
   const parts = activationParts(depth);
   const activations = (u: number, { step }: Task): string => {
     const [a, b, z] = shape.staged
       ? [`quants[c${u}]`, `quants[${blocks}u + c${u}]`, `scales[c${u}]`]
       : [`x[c${u}]`, `x[${parts.odd}u + c${u}]`, `bitcast<vec4<f32>>(x[${parts.scales}u + c${u}])`];
-    const scale = guarded ? `select(vec4<f32>(0.0), ${z}, ${chunk(step)} < ${blocks}u)` : z;
+    const scale = guarded(step) ? `select(vec4<f32>(0.0), ${z}, ${chunk(step)} < ${blocks}u)` : z;
     return `    let xa${u} = ${a}; let xb${u} = ${b}; let z${u} = ${scale};\n`;
   };
+  // A task is one step of some rows. Its names end in `u`: loads of later tasks are issued before the sums of earlier ones.
+  const loads = (u: number, task: Task): string =>
+    `    let c${u} = ${guarded(task.step) ? `min(${chunk(task.step)}, ${blocks - 1}u)` : chunk(task.step)};\n${slots
+      .slice(task.first, task.first + together)
+      .map(({ row, dot }, i) => `    let b${task.first + i}_${u} = ${row} + c${u}; ${dot.load(`${task.first + i}_${u}`, `b${task.first + i}_${u}`)}\n`)
+      .join('')}${shape.staged ? '' : activations(u, task)}`;
   const math = (u: number, { first }: Task): string =>
     slots
       .slice(first, first + together)
@@ -206,17 +228,18 @@ function rowsText(problem: ProductProblem, shape: ProductShape, index: number, f
         return `    { ${statements}\n    a${first + i} += ${sum}; }\n`;
       })
       .join('');
-  const whole = (u: number, task: Task): string => `${loads(u, task)}${activations(u, task)}${math(u, task)}`;
+  const use = (u: number, task: Task): string => `${shape.staged ? activations(u, task) : ''}${math(u, task)}`;
   const stage = shape.staged ? stageText(depth, threads) : '';
   const head = lines(own, rowLine);
   const turns = range(rows / together).map((turn) => turn * together);
   if (steps * turns.length > longestUnroll) {
+    const whole = (u: number, task: Task): string => `${loads(u, task)}${use(u, task)}`;
     return `${head}${stage}${turns.map((first, u) => `    for (var i = 0u; i < ${steps}u; i++) {\n${whole(u, { step: 'i', first })}    }\n`).join('')}`;
   }
   const tasks = turns.flatMap((first) => range(steps).map((step): Task => ({ step, first })));
   const early = Math.min(shape.ahead, tasks.length);
   const load = (u: number): string => (tasks[u] === undefined ? '' : loads(u, tasks[u]));
-  return `${head}${lines(early, load)}${stage}${tasks.map((task, u) => `${load(u + early)}${activations(u, task)}${math(u, task)}`).join('')}`;
+  return `${head}${lines(early, load)}${stage}${tasks.map((task, u) => `${load(u + early)}${use(u, task)}`).join('')}`;
 }
 
 /** One step along the columns, a number or the name of one, of the rows from `first` on. */
@@ -236,19 +259,22 @@ function stageText(depth: number, threads: number): string {
 
 function endText(problem: ProductProblem, shape: ProductShape, groups: readonly number[], starts: readonly number[]): string {
   const { end, plain, packed } = problem;
-  const { rows, split } = shape;
+  const { split } = shape;
+  const strips = productStrips(shape);
+  const rows = shape.rows / strips;
+  const place = (r: number): string => `own + ${r * strips}u${strips === 1 ? '' : ' + strip'}`;
   const outputs = productOutputs(end, shape);
   if (end === 'none') return plainEnd(problem, shape, groups, starts);
   const results =
     end === 'gated'
-      ? lines(rows / 2, (r) => `    sums[own + ${r}u] = a${r} / (1.0 + exp(-a${r})) * a${r + rows / 2};\n`)
-      : lines(rows, (r) => `    sums[(own + ${r}u) * ${split}u + part] = a${r};\n`);
+      ? lines(rows / 2, (r) => `    sums[${place(r)}] = a${r} / (1.0 + exp(-a${r})) * a${r + rows / 2};\n`)
+      : lines(rows, (r) => `    sums[(${place(r)}) * ${split}u + part] = a${r};\n`);
   const sum = (i: number): string =>
     range(split)
       .map((s) => `sums[(slot * 4u + ${i}u) * ${split}u + ${s}u]`)
       .join(' + ');
   const finish = `  let y4 = vec4<f32>(${range(4).map(sum).join(', ')})${end === 'residual' ? ' + old' : ''};\n`;
-  return `  if (lane == 0u) {\n${results}  }
+  return `  if (column == 0u) {\n${results}  }
   workgroupBarrier();
   let slot = min(local, ${outputs / 4 - 1}u);
 ${finish}${plain ? `  if (local < ${outputs / 4}u) { y[quad] = y4; }\n` : ''}${packed === 'none' ? '' : `  packBlock(y4${packed === 'gain' ? ' * nextGain' : ''}, y4, quad, local < ${outputs / 4}u);\n`}`;
@@ -257,46 +283,53 @@ ${finish}${plain ? `  if (local < ${outputs / 4}u) { y[quad] = y4; }\n` : ''}${p
 /** Sums go to their places one by one; the first lane of a subgroup (or, where subgroups share rows, of the first of them) writes. */
 function plainEnd(problem: ProductProblem, shape: ProductShape, groups: readonly number[], starts: readonly number[]): string {
   const { matrices, best, plain } = problem;
-  const { rows, split } = shape;
+  const { split } = shape;
+  const strips = productStrips(shape);
+  const rows = shape.rows / strips;
   const outputs = productOutputs('none', shape);
   const gather =
     split === 1
       ? ''
-      : `  if (lane == 0u) {\n${lines(rows, (r) => `    sums[(own + ${r}u) * ${split}u + part] = a${r};\n`)}  }
+      : `  if (column == 0u) {\n${lines(rows, (r) => `    sums[(own + ${r * strips}u + strip) * ${split}u + part] = a${r};\n`)}  }
   workgroupBarrier();
 ${lines(
   rows,
   (r) =>
     `  a${r} = ${range(split)
-      .map((s) => `sums[(own + ${r}u) * ${split}u + ${s}u]`)
+      .map((s) => `sums[(own + ${r * strips}u + strip) * ${split}u + ${s}u]`)
       .join(' + ')};\n`,
 )}`;
   const store = matrices.map(({ layout, start, bias }, i) => {
     const write = (r: number): string =>
-      `      if (row + ${r}u < ${layout.rows}u) { y[${start}u + row + ${r}u] = a${r}${bias ? ` + bias${i}[row + ${r}u]` : ''}; }\n`;
-    const block = `{\n      let row = (group - ${starts[i] ?? 0}u) * ${outputs}u + own;\n${lines(rows, write)}    }`;
+      `      if (row + ${r * strips}u < ${layout.rows}u) { y[${start}u + row + ${r * strips}u] = a${r}${bias ? ` + bias${i}[row + ${r * strips}u]` : ''}; }\n`;
+    const block = `{\n      let row = (group - ${starts[i] ?? 0}u) * ${outputs}u + own + strip;\n${lines(rows, write)}    }`;
     return i === matrices.length - 1 ? block : `if (group < ${(starts[i] ?? 0) + (groups[i] ?? 0)}u) ${block} else `;
   });
-  const stored = plain ? `  if (lane == 0u && part == 0u) {\n    ${store.join('')}\n  }\n` : '';
+  const stored = plain ? `  if (column == 0u && part == 0u) {\n    ${store.join('')}\n  }\n` : '';
   return gather + stored + (best ? bestText(matrices[0]?.layout.rows ?? 0, shape, outputs) : '');
 }
 
-/** The best (rank, index) of a workgroup, lowest index first where several are equal. */
-function bestText(count: number, { rows, subgroups }: ProductShape, outputs: number): string {
-  const consider = (r: number): string => `    if (row + ${r}u < ${count}u) { let o = rank(a${r}); if (o > top.x) { top = vec2<u32>(o, row + ${r}u); } }\n`;
-  return `  if (lane == 0u) {
-    let row = group * ${outputs}u + own;
-    var top = vec2<u32>(0u, row);
-${lines(rows, consider)}    contest[subgroup] = top;
+/** The best (rank, index) of a workgroup, lowest index first where several are equal. Every subgroup looks through all of them; the first thread's is written. */
+function bestText(count: number, shape: ProductShape, outputs: number): string {
+  const { subgroups, subgroupSize: size } = shape;
+  const strips = productStrips(shape);
+  const consider = (r: number): string =>
+    `    if (row + ${r * strips}u < ${count}u) { let o = rank(a${r}); if (o > top.x) { top = vec2<u32>(o, row + ${r * strips}u); } }\n`;
+  const entries = subgroups * strips;
+  const other = (i: number): string => `  {
+    let other = contest[min(lane + ${i * size}u, ${entries - 1}u)];
+    if (other.x > top.x || (other.x == top.x && other.y < top.y)) { top = other; }
+  }
+`;
+  return `  var top = vec2<u32>(0u, 0xffffffffu);
+  if (column == 0u) {
+    let row = group * ${outputs}u + own + strip;
+${lines(shape.rows / strips, consider)}    contest[subgroup * ${strips}u + strip] = top;
   }
   workgroupBarrier();
-  if (local == 0u) {
-    var top = contest[0];
-    for (var i = 1u; i < ${subgroups}u; i++) {
-      let other = contest[i];
-      if (other.x > top.x || (other.x == top.x && other.y < top.y)) { top = other; }
-    }
-    bests[group] = top;
-  }
+  top = contest[min(lane, ${entries - 1}u)];
+${lines(Math.ceil(entries / size) - 1, (i) => other(i + 1))}  let most = subgroupMax(top.x);
+  let first = subgroupMin(select(0xffffffffu, top.y, top.x == most));
+  if (local == 0u) { bests[group] = vec2<u32>(most, first); }
 `;
 }

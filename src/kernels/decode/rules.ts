@@ -18,7 +18,7 @@ import { bestForm, chooseKernel, surveyKernel, surveyParts } from './choose.js';
 import { copyStep } from './copy.js';
 import { embedKernel } from './embed.js';
 import { type ProductMatrix, type ProductProblem, productGroups, productKernel } from './product.js';
-import { type ActivationChoice, refuseProduct } from './select.js';
+import { type ActivationChoice, refuseProduct, workgroupThreads } from './select.js';
 import { chooseProduct, type ProductChoice } from './tuned.js';
 
 export interface DecodeTarget {
@@ -86,7 +86,7 @@ export function decodeTarget(capabilities: GpuCapabilities, store: WeightStore, 
         const logits = need(node.inputs[1]);
         const made = context.forms?.made(logits);
         const pairs = made ?? context.scratch({ dtype: 'u32', shape: [surveyParts(elementCount(logits.type.shape)), 2] });
-        const choose = chooseKernel(elementCount(pairs.type.shape) / 2, subgroups);
+        const choose = chooseKernel(elementCount(pairs.type.shape) / 2, subgroups, workgroupThreads(capabilities));
         const step = { label: node.label, node: node.id, kernel: choose, args: [arg(node.output, 'readwrite'), arg(pairs, 'read')] };
         if (made !== undefined) return [step];
         const survey = surveyKernel(elementCount(logits.type.shape), subgroups);

@@ -8,6 +8,9 @@ import { activationBlock, packsActivations } from './activations.js';
 import { type ProductEnd, type ProductShape, productBytes } from './product.js';
 import type { HalfDecode } from './product-text.js';
 
+/** Fewer lanes to a row read too little of it at once. */
+export const leastLanes = 4;
+
 /** 'auto': 8-bit activations where a device multiplies them fast and K is large enough that roundings average out. The others force one. */
 export type ActivationChoice = 'auto' | 'int8' | 'f32';
 
@@ -48,6 +51,11 @@ export function halfDecode({ vendor }: GpuCapabilities): HalfDecode {
   return vendor === 'nvidia' ? 'hardware' : 'integers';
 }
 
+/** The most threads of a workgroup along one axis. */
+export function workgroupThreads({ limits }: GpuCapabilities): number {
+  return Math.min(limits.maxComputeInvocationsPerWorkgroup, limits.maxComputeWorkgroupSizeX);
+}
+
 /** The shape of a product: what was measured for shapes like it, bent to the device's limits and to whole blocks of results. */
 export function selectProduct({ depth, results, end, best }: ProductNeeds, capabilities: GpuCapabilities): ProductShape {
   const size = capabilities.subgroupMinSize;
@@ -64,31 +72,46 @@ export function selectProduct({ depth, results, end, best }: ProductNeeds, capab
   while (end !== 'none' && outputs() % activationBlock !== 0) rows *= 2;
   while (end !== 'none' && results % outputs() !== 0 && outputs() > activationBlock) rows /= 2;
   const together = Math.min(wanted.together, rows);
-  const shape = { subgroupSize: size, subgroups, rows, together, split, ahead: wanted.ahead, staged: true, halves: halfDecode(capabilities) };
+  const strips = stripsOf(wanted.strips, size, end === 'gated' ? rows / 2 : rows, together);
+  const shape: ProductShape = {
+    ...{ subgroupSize: size, subgroups, lanes: size / strips, rows, together, split, ahead: wanted.ahead },
+    ...{ staged: true, halves: halfDecode(capabilities) },
+  };
   return productBytes({ depth, end, best }, shape) <= capabilities.limits.maxComputeWorkgroupStorageSize ? shape : { ...shape, staged: false };
+}
+
+/** As many of the wanted rows at once as leave each 8 lanes, and divide a subgroup's rows of a matrix and those side by side. */
+function stripsOf(wanted: number, size: number, rows: number, together: number): number {
+  let strips = wanted;
+  while (strips > 1 && (size / strips < 8 || rows % strips !== 0 || together % strips !== 0)) strips /= 2;
+  return strips;
 }
 
 interface Wanted {
   readonly subgroups: number;
+  /** Rows that a subgroup reads at once, each with a part of its lanes. */
+  readonly strips: number;
   readonly rows: number;
   readonly together: number;
   readonly split: number;
   readonly ahead: number;
 }
 
+const wanted = (subgroups: number, strips: number, rows: number, together: number, split: number, ahead: number): Wanted => ({
+  ...{ subgroups, strips, rows, together, split, ahead },
+});
+
 /**
- * Measured on an H200 with subgroups of 32 (bench/decode-products.ts): two rows side by side with two or three steps of loads ahead keep enough on its way without running out of registers;
- * short matrices want many subgroups, and share the columns of a row between them where those are long.
+ * Measured on an H200 with subgroups of 32 (bench/decode-products.ts, and by the rate of whole steps): halves of a subgroup with a row each waste no lane where rows are 48 or 80 blocks, and add
+ * up two rows as fast as a subgroup adds up one. Short matrices want many loads ahead; long ones several rows side by side, without running out of registers.
  */
 function wantedShape(depth: number, results: number, end: ProductEnd, best: boolean): Wanted {
   const long = depth > 2048;
-  if (end === 'gated') return long ? { subgroups: 16, rows: 4, together: 2, split: 1, ahead: 2 } : { subgroups: 8, rows: 4, together: 4, split: 1, ahead: 1 };
-  if (end === 'residual' && results >= 4096)
-    return depth > 8192 ? { subgroups: 16, rows: 1, together: 1, split: 1, ahead: 1 } : { subgroups: 8, rows: 2, together: 2, split: 1, ahead: 3 };
-  if (end === 'residual')
-    return long ? { subgroups: 32, rows: 1, together: 1, split: 2, ahead: 2 } : { subgroups: 16, rows: 1, together: 1, split: 1, ahead: 4 };
+  if (end === 'gated') return long ? wanted(16, 1, 4, 2, 1, 2) : wanted(8, 2, 4, 4, 1, depth > 1024 ? 1 : 2);
+  if (end === 'residual' && results >= 4096) return depth > 8192 ? wanted(16, 1, 1, 1, 1, 1) : wanted(8, 2, 4, 4, 2, 2);
+  if (end === 'residual' && long) return depth > 4096 ? wanted(16, 1, 1, 1, 1, 4) : wanted(8, 2, 2, 2, 1, 6);
+  if (end === 'residual') return wanted(8, 2, 2, 2, 1, 4);
   // 16 results to a workgroup: fewer make the choice read many pairs.
-  if (best) return { subgroups: 4, rows: 4, together: 4, split: 1, ahead: 1 };
-  if (long) return { subgroups: 16, rows: 1, together: 1, split: 1, ahead: 1 };
-  return depth > 1024 ? { subgroups: 4, rows: 2, together: 2, split: 1, ahead: 4 } : { subgroups: 4, rows: 1, together: 1, split: 1, ahead: 1 };
+  if (best) return wanted(4, 2, 4, 4, 1, 1);
+  return long ? wanted(16, 1, 1, 1, 1, 1) : wanted(4, 2, 2, 2, 1, 4);
 }

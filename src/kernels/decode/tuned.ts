@@ -4,7 +4,7 @@ import type { GpuCapabilities } from '../../core/capabilities.js';
 import { productKey, refuseTuning, type TunedProduct, type TunedShape, type Tuning } from '../../core/tuning.js';
 import { activationBlock } from './activations.js';
 import { type ProductProblem, type ProductShape, productBytes, productOutputs } from './product.js';
-import { halfDecode, type ProductNeeds, selectProduct } from './select.js';
+import { halfDecode, leastLanes, type ProductNeeds, selectProduct, workgroupThreads } from './select.js';
 
 /** The most that kernels are unrolled for: above it their registers do not last. */
 const most = { rows: 32, ahead: 16 } as const;
@@ -43,15 +43,19 @@ export function chooseProduct(problem: ProductProblem, capabilities: GpuCapabili
 
 /** A shape of numbers as one that the kernel may have here, or what forbids it. */
 export function fitShape({ depth, results, end, best }: ProductNeeds, tuned: TunedShape, capabilities: GpuCapabilities): ProductShape | string {
-  const { subgroups, rows, together, split, ahead } = tuned;
+  const { subgroups, lanes, rows, together, split, ahead } = tuned;
   const { limits, subgroupMinSize } = capabilities;
   const threads = subgroups * subgroupMinSize;
-  if (threads > Math.min(limits.maxComputeInvocationsPerWorkgroup, limits.maxComputeWorkgroupSizeX)) return `${threads} threads are too many for a workgroup`;
+  if (threads > workgroupThreads(capabilities)) return `${threads} threads are too many for a workgroup`;
   if (rows > most.rows || ahead > most.ahead) return `${rows} rows with ${ahead} loads ahead are more than ${most.rows} with ${most.ahead}`;
   if (subgroups % split !== 0) return `${split} subgroups to a row do not divide ${subgroups}`;
   if (rows % together !== 0) return `${together} rows together do not divide ${rows}`;
+  if (subgroupMinSize % lanes !== 0 || lanes < leastLanes)
+    return `${lanes} lanes to a row are no part of a subgroup of ${subgroupMinSize} that is ${leastLanes} or more`;
   if (end === 'gated' && (rows % 2 !== 0 || split !== 1)) return `gated products take pairs of rows, each of one subgroup, got ${rows} rows of ${split}`;
-  const made: ProductShape = { subgroupSize: subgroupMinSize, subgroups, rows, together, split, ahead, staged: true, halves: halfDecode(capabilities) };
+  const strips = subgroupMinSize / lanes;
+  if (together % strips !== 0 || (end === 'gated' && rows % (2 * strips) !== 0)) return `${rows} rows, ${together} together, are not read ${strips} at once`;
+  const made: ProductShape = { subgroupSize: subgroupMinSize, subgroups, lanes, rows, together, split, ahead, staged: true, halves: halfDecode(capabilities) };
   const outputs = productOutputs(end, made);
   if (end !== 'none' && (outputs % activationBlock !== 0 || results % outputs !== 0 || outputs / 4 > threads))
     return `${outputs} results to a workgroup are no whole blocks of ${activationBlock} that divide ${results}`;
@@ -85,6 +89,9 @@ const rowChoices = [
   ...[[8, 1] as const, [8, 2] as const, [8, 4] as const, [16, 2] as const, [16, 4] as const],
 ] as const;
 
+/** A whole subgroup to a row, or half of it. */
+const lanesOf = (size: number): readonly number[] => (size >= 16 ? [size, size / 2] : [size]);
+
 /** Every legal shape of a grid around the sensible ones, without the shipped one. */
 export function productCandidates(problem: ProductProblem, capabilities: GpuCapabilities): readonly ProductShape[] {
   const needs = needsOf(tunedName(problem));
@@ -96,24 +103,30 @@ export function productCandidates(problem: ProductProblem, capabilities: GpuCapa
     for (const [rows, together] of rowChoices)
       for (const split of [1, 2, 4])
         for (const ahead of [1, 2, 3, 4, 6]) {
-          const shape = fitShape(needs, { subgroups, rows, together, split, ahead }, capabilities);
-          if (typeof shape === 'string' || sameShape(shape, shipped) || !isSensible(needs, shape, groups(shape), leastGroups)) continue;
-          shapes.push(shape);
+          for (const lanes of lanesOf(capabilities.subgroupMinSize)) {
+            const shape = fitShape(needs, { subgroups, lanes, rows, together, split, ahead }, capabilities);
+            if (typeof shape === 'string' || sameShape(shape, shipped) || !isSensible(needs, shape, groups(shape), leastGroups)) continue;
+            shapes.push(shape);
+          }
         }
   return shapes;
 }
 
 /** Enough loads on their way without running out of registers, and enough workgroups. */
 function isSensible({ depth, end, best }: ProductNeeds, shape: ProductShape, groups: number, leastGroups: number): boolean {
-  const { subgroupSize, subgroups, rows, together, split, ahead } = shape;
-  const tasks = (Math.ceil(depth / 32 / subgroupSize / split) * rows) / together;
+  const { subgroupSize, subgroups, lanes, rows, together, split, ahead } = shape;
+  const tasks = (Math.ceil(depth / 32 / lanes / split) * rows) / together;
   const outputs = productOutputs(end, shape);
   // Fewer results to a workgroup make the choice, which is not timed here, read more pairs.
   const choosable = !best || (outputs >= 16 && outputs <= 32 && ahead <= 2 && split === 1);
-  const loads = together * ahead;
-  return choosable && loads <= 8 && ahead <= tasks && tasks <= 20 && loads * subgroups >= 4 && groups >= leastGroups && (together < rows || ahead <= 4);
+  const loads = (together * lanes * ahead) / subgroupSize;
+  // Sums of no block need few rows to a workgroup: parts of columns gain less there.
+  const parted = end !== 'none' || split <= 2;
+  return (
+    choosable && parted && loads <= 8 && ahead <= tasks && tasks <= 20 && loads * subgroups >= 4 && groups >= leastGroups && (together < rows || ahead <= 4)
+  );
 }
 
 function sameShape(a: ProductShape, b: ProductShape): boolean {
-  return a.subgroups === b.subgroups && a.rows === b.rows && a.together === b.together && a.split === b.split && a.ahead === b.ahead;
+  return a.subgroups === b.subgroups && a.lanes === b.lanes && a.rows === b.rows && a.together === b.together && a.split === b.split && a.ahead === b.ahead;
 }
