@@ -1,8 +1,9 @@
 import { ArgumentError, DisposedError } from '../core/errors.js';
-import { elementCount, type Shape, sameShape } from '../core/tensor.js';
+import { elementCount, type Shape, sameShape, type TensorType } from '../core/tensor.js';
 import { TensorView } from '../core/views/tensor-view.js';
 import { broadcastShapes } from '../ops/elementwise.js';
 import type { LeafOp, OpName, OpParams } from '../ops/params.js';
+import { ops } from '../ops/table.js';
 import type { BatchInput, BatchValue } from './batch-program.js';
 import { type BatchViewReport, readingOf } from './batch-views.js';
 
@@ -88,15 +89,19 @@ export class BatchRecord {
     return new BufferId(this, this.#values.length - 1, elementCount(value.shape), this.#generation);
   }
 
+  /** @throws ArgumentError, ShapeError where the operation's own rule refuses inputs or parameters. */
   op<K extends Exclude<OpName, LeafOp>>(op: K, params: OpParams[K], inputs: readonly BatchInput[], shape: readonly number[]): BufferId {
+    this.check();
+    const types = inputs.map((input): TensorType => ({ dtype: this.#values[input.value]?.kind === 'indices' ? 'u32' : 'f32', shape: input.shape }));
+    ops[op].type(types, params);
     return this.push({ kind: 'op', op, params, inputs, shape });
   }
 
   /** The index of a buffer of this batch. @throws ArgumentError for another batch's, or one from before a reset. */
   index(id: BufferId): number {
     this.check();
-    if (!(id instanceof BufferId) || !id.belongsTo(this))
-      throw new ArgumentError('id', 'the buffer id is of another batch: ids belong to the batch that gave them');
+    if (!(id instanceof BufferId)) throw new ArgumentError('id', `a buffer of this batch, or a view of one, is wanted, got ${typeof id}: upload data first`);
+    if (!id.belongsTo(this)) throw new ArgumentError('id', 'the buffer id is of another batch: ids belong to the batch that gave them');
     if (id.generation !== this.#generation) throw new ArgumentError('id', `buffer ${id.index} is void since reset()`);
     return id.index;
   }

@@ -1,4 +1,4 @@
-import { ArgumentError, BusyError, UnsupportedError } from '../core/errors.js';
+import { ArgumentError, BusyError, defined, UnsupportedError } from '../core/errors.js';
 import { elementCount, sameShape } from '../core/tensor.js';
 import { TensorView } from '../core/views/tensor-view.js';
 import type { PipelineCache } from '../gpu/pipeline-cache.js';
@@ -10,6 +10,7 @@ import { WebGpuBackend } from '../runtime/webgpu-backend.js';
 import { batchGraph, leafName } from './batch-program.js';
 import { BatchRecord, type BatchTensor, type BufferId, type RowOptions } from './batch-record.js';
 import type { BatchViewReport } from './batch-views.js';
+import { type HostArray, hostValues } from './host-array.js';
 import { backendOf, type ComputeTarget } from './open.js';
 
 export interface MatmulOptions {
@@ -26,18 +27,34 @@ export interface MatmulOptions {
   readonly rounded?: boolean;
 }
 
+/** What an `execute` was asked to run: the batch as it was at that call. */
+interface Asked {
+  readonly generation: number;
+  /** Buffers recorded by then. */
+  readonly values: number;
+  /** Buffers that can be read afterwards. */
+  readonly outputs: ReadonlySet<number>;
+  readonly uploads: ReadonlyMap<number, Float32Array>;
+  /** Ends when all of it was submitted. */
+  readonly run: Promise<void>;
+}
+
 interface Compiled {
   readonly graph: CompiledGraph;
   readonly tensors: TensorStore;
   readonly outputs: ReadonlySet<number>;
+  readonly values: number;
   /** Uploads that some operation needs. */
   readonly inputs: ReadonlySet<string>;
-  readonly values: number;
+  /** The data that each of them has on the device. */
+  readonly written: Map<number, Float32Array>;
 }
 
 /**
  * Operations recorded now and run together: one encoder and one submit an `execute`, elementwise chains fused into one kernel, buffers shared by liveness. A batch that was executed is a
  * plan: `update` its uploads and `execute` again, and nothing is recorded or made anew. All buffers are f32.
+ *
+ * Calls take effect in their order, awaited or not: an `execute` runs what was recorded and uploaded when it was called, and a `read` gives what the last `execute` before it left.
  *
  * Values that no other operation reads are kept for `read`, and those named by `keep`. Reading another one is possible: the batch is planned again with it kept, and run again.
  */
@@ -45,11 +62,11 @@ export class GpuCommandBatch {
   readonly #backend: Backend;
   readonly #record = new BatchRecord();
   readonly #uploads = new Map<number, Float32Array>();
-  readonly #changed = new Set<number>();
   readonly #imports = new Map<number, Storage>();
   readonly #kept = new Set<number>();
   #compiled: Compiled | undefined;
-  #executed = false;
+  /** The last execute() so far. */
+  #asked: Asked | undefined;
   /** Ends with the last execute() so far: they run one after the other. */
   #turn: Promise<void> = Promise.resolve();
 
@@ -91,24 +108,23 @@ export class GpuCommandBatch {
   }
 
   /** Copies data into the batch; it goes to the device with `execute`. A view is read in its own order. */
-  upload(data: Float32Array | TensorView<Float32Array>): BufferId {
+  upload(data: HostArray): BufferId {
     this.#record.check();
-    const values = data instanceof Float32Array ? data.slice() : Float32Array.from(data.toArray());
+    const values = hostValues('data', data).slice();
     if (values.length === 0) throw new ArgumentError('data', 'a buffer has at least one element, got none');
     const id = this.#record.push({ kind: 'upload', shape: [values.length] });
     this.#uploads.set(id.index, values);
-    this.#changed.add(id.index);
     return id;
   }
 
-  /** New data for an upload, of the same length, for the next `execute`. */
-  update(id: BufferId, data: Float32Array): void {
+  /** New data for an upload, of the same length, for the `execute` calls from now on. */
+  update(id: BufferId, data: HostArray): void {
     this.#record.index(id);
     const before = this.#uploads.get(id.index);
     if (before === undefined) throw new ArgumentError('id', `buffer ${id.index} was not uploaded: only uploads can be updated`);
-    if (data.length !== before.length) throw new ArgumentError('data', `buffer ${id.index} has ${before.length} elements, got ${data.length}`);
-    this.#uploads.set(id.index, data.slice());
-    this.#changed.add(id.index);
+    const values = hostValues('data', data).slice();
+    if (values.length !== before.length) throw new ArgumentError('data', `buffer ${id.index} has ${before.length} elements, got ${values.length}`);
+    this.#uploads.set(id.index, values);
   }
 
   /** A buffer of the caller's (usage STORAGE and COPY_SRC) with `size` f32 elements. It must outlive the batch, which never destroys it. WebGPU only. */
@@ -266,25 +282,32 @@ export class GpuCommandBatch {
     return id;
   }
 
-  /** Runs everything recorded: compiles what is new, then one submit. Resolves when the work was submitted; results stay on the device. Calls run one after the other. */
+  /**
+   * Runs everything recorded: compiles what is new, then one submit. Resolves when the work was submitted; results stay on the device. What is recorded or updated after the call is for
+   * the next one.
+   */
   execute(): Promise<void> {
-    const { generation } = this.#record;
-    const run = this.#turn.then(() => this.#run(generation));
+    const { generation, values } = this.#record;
+    return this.#ask({ generation, values: values.length, uploads: new Map(this.#uploads) });
+  }
+
+  /** Takes its turn after all that was asked for before. */
+  #ask(what: Pick<Asked, 'generation' | 'values' | 'uploads'>): Promise<void> {
+    const asked = { ...what, outputs: this.#outputs(what.values) };
+    const run = this.#turn.then(() => this.#run(asked));
     // Its caller hears of a failure; the next turn begins all the same.
     this.#turn = run.catch(() => undefined);
+    this.#asked = { ...asked, run };
     return run;
   }
 
-  async #run(generation: number): Promise<void> {
-    this.#expectCurrent(generation);
-    if (this.numOperations > 0) {
-      const compiled = await this.#compile();
-      const inputs: Record<string, Float32Array> = {};
-      for (const index of this.#changed) if (compiled.inputs.has(leafName(index))) inputs[leafName(index)] = this.#uploads.get(index) ?? new Float32Array();
-      await compiled.graph.execute(inputs);
-    }
-    this.#changed.clear();
-    this.#executed = true;
+  async #run(asked: Omit<Asked, 'run'>): Promise<void> {
+    this.#expectCurrent(asked.generation);
+    if (asked.outputs.size === 0) return;
+    const { graph, inputs, written } = await this.#compile(asked);
+    const changed = [...asked.uploads].filter(([index, data]) => inputs.has(leafName(index)) && written.get(index) !== data);
+    await graph.execute(Object.fromEntries(changed.map(([index, data]) => [leafName(index), data])));
+    for (const [index, data] of changed) written.set(index, data);
   }
 
   /** As `execute`. Pipelines are always shared by the device; the cache must be the device's own. */
@@ -294,37 +317,55 @@ export class GpuCommandBatch {
     await this.execute();
   }
 
-  /** A value after `execute`. */
+  /** A value as the last `execute` before this call leaves it. @throws ArgumentError where there was none since the buffer was recorded. */
   async read(id: BufferId): Promise<Float32Array<ArrayBuffer>> {
-    const index = this.#record.index(id);
-    if (!this.#executed) throw new ArgumentError('id', 'nothing was executed yet: call execute() first');
-    const value = this.#record.values[index];
-    const uploaded = this.#uploads.get(index);
-    if (uploaded !== undefined) return uploaded.slice();
-    if (value?.kind === 'indices') throw new ArgumentError('id', `buffer ${index} holds indices, not values`);
-    if (value?.kind === 'import') return this.#readImport(index, elementCount(value.shape));
-    if (this.#compiled?.outputs.has(index) !== true) {
-      this.#kept.add(index);
-      await this.execute();
-    }
-    const data = await this.#compiled?.graph.read(leafName(index));
-    if (!(data instanceof Float32Array)) throw new ArgumentError('id', `buffer ${index} holds no f32 values`);
-    return data;
+    const [values] = await this.readMany([id]);
+    return defined(values, 'the values of a buffer');
   }
 
-  readMany(ids: readonly BufferId[]): Promise<Float32Array<ArrayBuffer>[]> {
-    for (const id of ids)
-      if (this.#executed && this.#record.values[this.#record.index(id)]?.kind === 'op' && this.#compiled?.outputs.has(id.index) !== true)
-        this.#kept.add(id.index);
-    return ids.reduce<Promise<Float32Array<ArrayBuffer>[]>>(async (done, id) => [...(await done), await this.read(id)], Promise.resolve([]));
+  /** As `read`, for several buffers in one wait. */
+  async readMany(ids: readonly BufferId[]): Promise<Float32Array<ArrayBuffer>[]> {
+    const wanted = ids.map((id) => this.#readable(id));
+    const missing = wanted.filter((index) => this.#record.values[index]?.kind === 'op' && this.#asked?.outputs.has(index) !== true);
+    for (const index of missing) this.#kept.add(index);
+    if (missing.length > 0 && this.#asked !== undefined) this.#ask(this.#asked);
+    const asked = this.#asked;
+    if (asked === undefined) return [];
+    await asked.run;
+    this.#expectCurrent(asked.generation);
+    return this.#fetch(wanted, asked);
+  }
+
+  /** The index of a buffer that can be read. */
+  #readable(id: BufferId): number {
+    const index = this.#record.index(id);
+    if (this.#asked === undefined) throw new ArgumentError('id', 'nothing was executed yet: call execute() first');
+    if (index >= this.#asked.values) throw new ArgumentError('id', `buffer ${index} was recorded after the last execute(): call execute() first`);
+    if (this.#record.values[index]?.kind === 'indices') throw new ArgumentError('id', `buffer ${index} holds indices, not values`);
+    return index;
+  }
+
+  /** Asks the device before it first waits, so that later runs do not change what it reads. */
+  async #fetch(wanted: readonly number[], { uploads }: Asked): Promise<Float32Array<ArrayBuffer>[]> {
+    const imported = [...new Set(wanted)].filter((index) => this.#imports.has(index));
+    const made = [...new Set(wanted)].filter((index) => !uploads.has(index) && !this.#imports.has(index));
+    const [imports, results] = await Promise.all([
+      this.#readImports(imported),
+      made.length === 0 ? new Map() : defined(this.#compiled, 'what was executed').graph.readAll(made.map(leafName)),
+    ]);
+    return wanted.map((index) => {
+      const values: unknown = uploads.get(index) ?? imports.get(index) ?? results.get(leafName(index));
+      if (!(values instanceof Float32Array)) throw new ArgumentError('id', `buffer ${index} holds no f32 values`);
+      return values.slice();
+    });
   }
 
   /** Forgets everything recorded; ids given so far are void. */
   reset(): void {
     this.#record.reset();
     this.#release();
-    for (const map of [this.#uploads, this.#changed, this.#imports, this.#kept]) map.clear();
-    this.#executed = false;
+    for (const map of [this.#uploads, this.#imports, this.#kept]) map.clear();
+    this.#asked = undefined;
   }
 
   /** Frees what the batch has on the device. Calls in flight end with their results where the work was submitted, else with `DisposedError`, as later ones do. Again is no error. */
@@ -337,38 +378,40 @@ export class GpuCommandBatch {
     this.dispose();
   }
 
-  /** The plan for what is recorded now; the one at hand where nothing was added. */
-  async #compile(): Promise<Compiled> {
-    const outputs = this.#outputs();
+  /** The plan for what was asked; the one at hand where that covers it. */
+  async #compile({ generation, values: count, outputs }: Omit<Asked, 'run'>): Promise<Compiled> {
     const known = this.#compiled;
-    if (known !== undefined && known.values === this.#record.values.length && outputs.every((index) => known.outputs.has(index))) return known;
+    if (known !== undefined && known.values === count && [...outputs].every((index) => known.outputs.has(index))) return known;
     this.#release();
+    const values = this.#record.values.slice(0, count);
     const tensors = new TensorStore(this.#backend);
     for (const [index, storage] of this.#imports) tensors.adopt(leafName(index), { dtype: 'f32', shape: this.#record.values[index]?.shape ?? [] }, storage);
-    const { generation } = this.#record;
-    const graph = await CompiledGraph.compile(batchGraph(this.#record.values, outputs), this.#backend, { tensors, regions: true });
+    const graph = await CompiledGraph.compile(batchGraph(values, [...outputs]), this.#backend, { tensors, regions: true });
     if (!this.#record.isCurrent(generation)) {
       graph.dispose();
       tensors.dispose();
       this.#expectCurrent(generation);
     }
-    for (const index of this.#uploads.keys()) this.#changed.add(index);
     const inputs = new Set(graph.plan.graph.nodes.flatMap((node) => (node.op === 'input' ? [node.params.name] : [])));
-    this.#compiled = { graph, tensors, outputs: new Set(outputs), inputs, values: this.#record.values.length };
+    this.#compiled = { graph, tensors, outputs, values: count, inputs, written: new Map() };
     return this.#compiled;
   }
 
-  /** Operations that nobody reads, and those to keep. */
-  #outputs(): number[] {
-    const read = new Set(this.#record.values.flatMap((value) => (value.kind === 'op' ? value.inputs.map((input) => input.value) : [])));
-    return this.#record.values.flatMap((value, index) => (value.kind === 'op' && (!read.has(index) || this.#kept.has(index)) ? [index] : []));
+  /** Of the first `count` buffers: operations that no other one reads, and those to keep. */
+  #outputs(count: number): ReadonlySet<number> {
+    const values = this.#record.values.slice(0, count);
+    const read = new Set(values.flatMap((value) => (value.kind === 'op' ? value.inputs.map((input) => input.value) : [])));
+    return new Set(values.flatMap((value, index) => (value.kind === 'op' && (!read.has(index) || this.#kept.has(index)) ? [index] : [])));
   }
 
-  async #readImport(index: number, elements: number): Promise<Float32Array<ArrayBuffer>> {
-    const storage = this.#imports.get(index);
-    if (storage === undefined) throw new ArgumentError('id', `buffer ${index} was not imported`);
-    const bytes = Uint8Array.from(await this.#backend.read({ storage, offset: 0, byteLength: elements * 4 }));
-    return new Float32Array(bytes.buffer);
+  async #readImports(indices: readonly number[]): Promise<ReadonlyMap<number, Float32Array>> {
+    if (indices.length === 0) return new Map();
+    const regions = indices.map((index) => {
+      const storage = defined(this.#imports.get(index), `the imported buffer ${index}`);
+      return { storage, offset: 0, byteLength: elementCount(this.#record.values[index]?.shape ?? []) * 4 };
+    });
+    const read = await this.#backend.readAll(regions);
+    return new Map(read.map((bytes, i) => [indices[i] ?? -1, new Float32Array(Uint8Array.from(bytes).buffer)]));
   }
 
   #webgpu(): WebGpuBackend {

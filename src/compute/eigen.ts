@@ -1,9 +1,10 @@
 import { ArgumentError, CentellaError, ShapeError, throwIfAborted } from '../core/errors.js';
-import type { Backend, BackendKind } from '../runtime/backend.js';
+import type { BackendKind } from '../runtime/backend.js';
 import { WebGpuBackend } from '../runtime/webgpu-backend.js';
 import { eigenOnCpu } from './eigen-cpu.js';
 import { eigenOnDevice } from './eigen-device.js';
 import type { EigenPair, EigenProblem } from './eigen-problem.js';
+import { backendOf, type ComputeTarget } from './open.js';
 
 export interface EigenOptions {
   /** Order of the eigenvalues. Default 'none': as they come out on the diagonal. */
@@ -46,7 +47,8 @@ const defaultTolerance: Readonly<Record<BackendKind, number>> = { webgpu: 1e-8, 
  * @throws ArgumentError for NaN, infinities, an asymmetric matrix (the element is named), or options out of range.
  * @throws UnsupportedError where the matrix exceeds a binding of the device; AbortedError; what the device reports.
  */
-export async function symmetricEigen(backend: Backend, matrix: Float32Array, n: number, options: EigenOptions = {}): Promise<EigenResult> {
+export async function symmetricEigen(target: ComputeTarget, matrix: Float32Array, n: number, options: EigenOptions = {}): Promise<EigenResult> {
+  const backend = backendOf(target);
   checkArguments(matrix, n, options);
   throwIfAborted(options.signal, 'the eigendecomposition');
   const { sum, rest, ...checked } = symmetrized(matrix, n, options.symmetryTolerance ?? 1e-5);

@@ -1,7 +1,7 @@
 import { ArgumentError, DisposedError, ShapeError } from '../core/errors.js';
 import { elementCount } from '../core/tensor.js';
-import { TensorView } from '../core/views/tensor-view.js';
-import type { GpuDevice } from '../gpu/device.js';
+import type { HostData } from '../core/views/tensor-view.js';
+import { GpuDevice } from '../gpu/device.js';
 import type { GraphBuilder } from '../graph/builder.js';
 import type { NodeId } from '../graph/graph.js';
 import type { BinaryFunction, ReduceFunction, UnaryFunction } from '../ops/params.js';
@@ -10,13 +10,13 @@ import { type BackendOptions, openBackend } from '../runtime/select.js';
 import type { MatmulOptions } from './batch.js';
 import type { RowOptions } from './batch-record.js';
 import { type EigenOptions, type EigenResult, symmetricEigen } from './eigen.js';
+import { type HostArray, hostValues } from './host-array.js';
 import { backendOf } from './open.js';
 import { type Operation, OperationCache } from './operation-cache.js';
-import { foldPartials } from './tiled/reduce.js';
+import { foldPartials, type MatrixView, matrixOf } from './tiled/reduce.js';
 import { MaxOp, MinOp, type ReduceOp, SumOp } from './tiled/reduce-op.js';
 
-/** f32 numbers, or a view of some. */
-export type HostArray = Float32Array | TensorView<Float32Array>;
+export type { HostArray } from './host-array.js';
 
 export interface GpuBackendOptions extends Omit<BackendOptions, 'device'> {
   /** Default 'auto': a hardware GPU, else the CPU. A `GpuDevice` or `Backend` of the caller's is used as it is. */
@@ -45,6 +45,8 @@ const tiledOps = { sum: SumOp, max: MaxOp, min: MinOp } as const;
  * One call, one result: host arrays in, host arrays out, on WebGPU or, where there is none, on the CPU. Each operation is compiled once for its shapes. Chains of operations are faster in a
  * `GpuCommandBatch`, repeated products with one weight in a `GpuMatmulCache`.
  *
+ * Calls may run at the same time; the arrays of a call must not change until it resolves.
+ *
  * Empty input: elementwise operations, softmax and their like give an empty result, sums 0, `max` -Infinity, `min` Infinity; `vecAdd` refuses it. NaN and infinities go through as IEEE 754
  * says; each method says where it differs. Input may be longer than one dispatch dimension reaches (16,776,960 elements).
  */
@@ -58,11 +60,13 @@ export class GpuBackend {
   /** Touches no device before the first operation. */
   constructor(options: GpuBackendOptions = {}) {
     const { device, cachedGraphs = 64, ...rest } = options;
+    if (!Number.isSafeInteger(cachedGraphs) || cachedGraphs < 1)
+      throw new ArgumentError('cachedGraphs', `cachedGraphs is a whole number of compiled operations from 1, got ${String(cachedGraphs)}`);
     const given = isBackend(device) ? device : undefined;
-    this.#owned = given === undefined && !isOwnDevice(device);
+    this.#owned = given === undefined && !(device instanceof GpuDevice);
     this.#opening = async () =>
       given ??
-      (isOwnDevice(device)
+      (device instanceof GpuDevice
         ? backendOf(device)
         : openBackend({ ...rest, ...(device === undefined ? {} : { device: device as NonNullable<BackendOptions['device']> }) }));
     this.#operations = new OperationCache(cachedGraphs);
@@ -76,14 +80,14 @@ export class GpuBackend {
 
   /** y = fn(x), with the function's scalars: leakyRelu and elu take `a`, clip `a` and `b`. */
   async unary(fn: UnaryFunction, x: HostArray, scalars: { a?: number; b?: number } = {}): Promise<Float32Array> {
-    const data = valuesOf(x);
+    const data = hostValues('x', x);
     if (data.length === 0) return new Float32Array();
     return this.#run({ key: `${fn} ${scalars.a} ${scalars.b}`, shapes: [[data.length]], build: (g, [a]) => g.unary(fn, need(a), scalars) }, [data]);
   }
 
   /** y = fn(a, b) for equal lengths. */
   async binary(fn: BinaryFunction, a: HostArray, b: HostArray): Promise<Float32Array> {
-    const [x, y] = [valuesOf(a), valuesOf(b)];
+    const [x, y] = [hostValues('a', a), hostValues('b', b)];
     sameLength(fn, x, y);
     if (x.length === 0) return new Float32Array();
     return this.#run({ key: fn, shapes: [[x.length], [y.length]], build: (g, [p, q]) => g.binary(fn, need(p), need(q)) }, [x, y]);
@@ -112,7 +116,7 @@ export class GpuBackend {
 
   /** As `add`, but empty vectors are an error. @throws ArgumentError for empty vectors, ShapeError for different lengths. */
   async vecAdd(a: HostArray, b: HostArray): Promise<Float32Array> {
-    const [x, y] = [valuesOf(a), valuesOf(b)];
+    const [x, y] = [hostValues('a', a), hostValues('b', b)];
     sameLength('vecAdd', x, y);
     if (x.length === 0) throw new ArgumentError('a', 'vecAdd needs at least one element, got empty vectors');
     return this.binary('add', x, y);
@@ -120,7 +124,7 @@ export class GpuBackend {
 
   /** The sum of a[i] b[i]; 0 for empty vectors. */
   async dot(a: HostArray, b: HostArray): Promise<number> {
-    const [x, y] = [valuesOf(a), valuesOf(b)];
+    const [x, y] = [hostValues('a', a), hostValues('b', b)];
     sameLength('dot', x, y);
     if (x.length === 0) return 0;
     const [sum = Number.NaN] = await this.#run({ key: 'dot', shapes: [[x.length], [y.length]], build: (g, inputs) => g.add('dot', {}, inputs) }, [x, y]);
@@ -179,7 +183,7 @@ export class GpuBackend {
 
   /** Elements [start, start + length). */
   async slice(x: HostArray, start: number, length: number): Promise<Float32Array> {
-    const data = valuesOf(x);
+    const data = hostValues('x', x);
     if (!(Number.isSafeInteger(start) && start >= 0 && Number.isSafeInteger(length) && length >= 0 && start + length <= data.length))
       throw new ArgumentError('start', `elements ${start} to ${start + length} are not inside an array of ${data.length}`);
     if (length === 0) return new Float32Array();
@@ -191,9 +195,10 @@ export class GpuBackend {
   reduce(fn: ReduceFunction, x: HostArray): Promise<number>;
   reduce(fn: ReduceFunction, x: HostArray, options: Required<RowOptions>): Promise<Float32Array>;
   async reduce(fn: ReduceFunction, x: HostArray, options: RowOptions = {}): Promise<number | Float32Array> {
-    const data = valuesOf(x);
+    const data = hostValues('x', x);
     const { rows } = options;
     const shape = rowsOf(data, rows ?? 1);
+    if (!Object.hasOwn(emptyReduction, fn)) throw new ArgumentError('fn', `reduce knows ${Object.keys(emptyReduction).join(', ')}, got ${String(fn)}`);
     if (data.length === 0) return rows === undefined ? emptyReduction[fn] : new Float32Array(rows).fill(emptyReduction[fn]);
     const build = (g: GraphBuilder, inputs: readonly NodeId[]): NodeId => g.add('reduce', { fn, axes: [1], keepDims: false }, inputs);
     const result = await this.#run({ key: `reduce ${fn}`, shapes: [shape], build }, [data]);
@@ -209,7 +214,7 @@ export class GpuBackend {
 
   /** x / sqrt(mean(x^2) + eps) gain, by rows as long as the gain. */
   async rmsNorm(x: HostArray, gain: HostArray, eps: number): Promise<Float32Array> {
-    const [data, gains] = [valuesOf(x), valuesOf(gain)];
+    const [data, gains] = [hostValues('x', x), hostValues('gain', gain)];
     const shape = normRows(data, gains);
     if (data.length === 0) return new Float32Array();
     return this.#run({ key: `rmsNorm ${eps}`, shapes: [shape, [gains.length]], build: (g, inputs) => g.add('rmsNorm', { eps }, inputs) }, [data, gains]);
@@ -217,7 +222,7 @@ export class GpuBackend {
 
   /** (x - mean) / sqrt(variance + eps) gain + bias, by rows as long as the gain. */
   async layerNorm(x: HostArray, gain: HostArray, bias: HostArray, eps: number): Promise<Float32Array> {
-    const [data, gains, biases] = [valuesOf(x), valuesOf(gain), valuesOf(bias)];
+    const [data, gains, biases] = [hostValues('x', x), hostValues('gain', gain), hostValues('bias', bias)];
     const shape = normRows(data, gains);
     sameLength('layerNorm: gain and bias', gains, biases);
     if (data.length === 0) return new Float32Array();
@@ -228,7 +233,7 @@ export class GpuBackend {
   /** c [m, n] = alpha a [m, k] b [k, n], row-major; a as [k, m] and b as [n, k] where they are stored transposed. A zero size gives zeros (k = 0) or nothing (m or n = 0). */
   async matmul(a: HostArray, b: HostArray, m: number, k: number, n: number, options: MatmulOptions = {}): Promise<Float32Array> {
     const { transposeA = false, transposeB = false, alpha = 1, rounded = false } = options;
-    const [x, y] = [valuesOf(a), valuesOf(b)];
+    const [x, y] = [hostValues('a', a), hostValues('b', b)];
     for (const [name, size] of Object.entries({ m, k, n }))
       if (!(Number.isSafeInteger(size) && size >= 0)) throw new ArgumentError(name, `${name} must be a whole number from 0, got ${size}`);
     const shapes = [transposeA ? [k, m] : [m, k], transposeB ? [n, k] : [k, n]];
@@ -236,6 +241,7 @@ export class GpuBackend {
       if (data.length !== elementCount(shape))
         throw new ShapeError(`matmul: ${name} [${shape.join(', ')}] has ${elementCount(shape)} elements, got ${data.length}`);
     }
+    if (!Number.isSafeInteger(m * n)) throw new ArgumentError('m', `a result [${m}, ${n}] has more elements than can be counted exactly`);
     if (m * k * n === 0) return new Float32Array(m * n);
     const build = (g: GraphBuilder, inputs: readonly NodeId[]): NodeId =>
       g.add('matmul', { transposeA, transposeB, alpha, ...(rounded ? { rounded: true as const } : {}) }, inputs);
@@ -244,8 +250,10 @@ export class GpuBackend {
 
   /** Cross-correlation (the kernel is not flipped): out[o, r, c] = sum in[i, r s + p, c s + q] kernel[o, i, p, q]. */
   async convolve2d(input: HostArray, kernel: HostArray, shape: Convolution): Promise<Float32Array> {
-    const { channels = 1, outChannels = 1, inRows, inColumns, kernelRows, kernelColumns, stride = 1, padding = 'valid' } = shape;
-    const [x, w] = [valuesOf(input), valuesOf(kernel)];
+    const { channels = 1, outChannels = 1, inRows, inColumns, kernelRows, kernelColumns, stride = 1, padding = 'valid' } = shape ?? {};
+    for (const [name, size] of Object.entries({ channels, outChannels, inRows, inColumns, kernelRows, kernelColumns }))
+      if (!(Number.isSafeInteger(size) && size >= 1)) throw new ArgumentError(name, `convolve2d: ${name} must be a whole number from 1, got ${String(size)}`);
+    const [x, w] = [hostValues('input', input), hostValues('kernel', kernel)];
     const shapes = [
       [1, channels, inRows, inColumns],
       [outChannels, channels, kernelRows, kernelColumns],
@@ -263,21 +271,39 @@ export class GpuBackend {
 
   /** Eigenvalues and eigenvectors of a symmetric matrix [n, n]; see `symmetricEigen`. */
   async symmetricEigen(matrix: HostArray, n: number, options: EigenOptions = {}): Promise<EigenResult> {
-    return symmetricEigen(await this.#open(), valuesOf(matrix), n, options);
+    return symmetricEigen(await this.#open(), hostValues('matrix', matrix), n, options);
   }
 
-  /** Sum by the 16 x 16 tile tree, bit for bit `tiledSum2d`. Data beyond width x height is ignored. */
-  tiledSum2d(data: Float32Array, width: number, height: number): Promise<number> {
-    return this.#tiled('sum', data, width, height);
+  /**
+   * Reduces a matrix by the 16 x 16 tile tree, bit for bit `tiledReduce2d`: arguments, results for empty input and errors are those of that function.
+   * @throws ArgumentError too for an operation that is not `SumOp`, `MaxOp` or `MinOp`: kernels know no others.
+   */
+  async tiledReduce2d(op: ReduceOp, data: HostData | MatrixView, width?: number, height?: number): Promise<number> {
+    return foldPartials(op, await this.tiledReducePartial(op, data, width, height));
   }
 
-  /** Largest element; NaN is passed over. */
-  tiledMax2d(data: Float32Array, width: number, height: number): Promise<number> {
-    return this.#tiled('max', data, width, height);
+  /** The numbers that each tile of 16 x 16 reduces to, row-major by tile, bit for bit those of `tiledReducePartial`. */
+  async tiledReducePartial(op: ReduceOp, data: HostData | MatrixView, width?: number, height?: number): Promise<Float32Array> {
+    if (tiledOps[op?.name] !== op) throw new ArgumentError('op', 'a tiled reduction on a device is by SumOp, MaxOp or MinOp');
+    const matrix = matrixOf(data, width, height);
+    if (matrix.isEmpty) return new Float32Array();
+    const build = (g: GraphBuilder, inputs: readonly NodeId[]): NodeId => g.add('tileReduce', { fn: op.name }, inputs);
+    return this.#run({ key: `tile ${op.name}`, shapes: [matrix.shape], build }, [packedValues(matrix)]);
   }
 
-  tiledMin2d(data: Float32Array, width: number, height: number): Promise<number> {
-    return this.#tiled('min', data, width, height);
+  /** Sum of a matrix, given as a view or as at least width x height numbers; 0 for an empty one. */
+  tiledSum2d(data: HostData | MatrixView, width?: number, height?: number): Promise<number> {
+    return this.tiledReduce2d(SumOp, data, width, height);
+  }
+
+  /** Largest element, NaN passed over; -Infinity for an empty matrix. */
+  tiledMax2d(data: HostData | MatrixView, width?: number, height?: number): Promise<number> {
+    return this.tiledReduce2d(MaxOp, data, width, height);
+  }
+
+  /** Smallest element, NaN passed over; Infinity for an empty matrix. */
+  tiledMin2d(data: HostData | MatrixView, width?: number, height?: number): Promise<number> {
+    return this.tiledReduce2d(MinOp, data, width, height);
   }
 
   /** Frees what was compiled and, where it was opened here, the device. Calls in flight end with their results or with `DisposedError`, as later ones do. Again is no error. */
@@ -293,18 +319,10 @@ export class GpuBackend {
   }
 
   async #rowwise(op: 'softmax' | 'logSoftmax', x: HostArray, rows: number): Promise<Float32Array> {
-    const data = valuesOf(x);
+    const data = hostValues('x', x);
     const shape = rowsOf(data, rows);
     if (data.length === 0) return new Float32Array();
     return this.#run({ key: op, shapes: [shape], build: (g, inputs) => g.add(op, { axis: 1 }, inputs) }, [data]);
-  }
-
-  async #tiled(fn: keyof typeof tiledOps, data: Float32Array, width: number, height: number): Promise<number> {
-    const op: ReduceOp = tiledOps[fn];
-    if (data.length === 0 || width === 0 || height === 0) return op.identity;
-    if (data.length < width * height) throw new ShapeError(`tiled ${fn}: ${width} x ${height} needs ${width * height} elements, got ${data.length}`);
-    const build = (g: GraphBuilder, inputs: readonly NodeId[]): NodeId => g.add('tileReduce', { fn }, inputs);
-    return foldPartials(op, await this.#run({ key: `tile ${fn}`, shapes: [[height, width]], build }, [data.subarray(0, width * height)]));
   }
 
   async #run(operation: Operation, inputs: readonly Float32Array[]): Promise<Float32Array> {
@@ -325,12 +343,6 @@ const emptyReduction: { readonly [F in ReduceFunction]: number } = {
   min: Number.POSITIVE_INFINITY,
   prod: 1,
 };
-
-function valuesOf(x: HostArray): Float32Array {
-  if (x instanceof Float32Array) return x;
-  if (x instanceof TensorView) return Float32Array.from(x.toArray());
-  throw new ArgumentError('x', 'a Float32Array, or a view of one, is wanted');
-}
 
 function rowsOf(data: Float32Array, rows: number): readonly [number, number] {
   if (!(Number.isSafeInteger(rows) && rows > 0 && data.length % rows === 0))
@@ -353,9 +365,11 @@ function need(id: NodeId | undefined): NodeId {
 }
 
 function isBackend(device: GpuBackendOptions['device']): device is Backend {
-  return typeof device === 'object' && 'program' in device;
+  return typeof device === 'object' && device !== null && 'program' in device;
 }
 
-function isOwnDevice(device: GpuBackendOptions['device']): device is GpuDevice {
-  return typeof device === 'object' && 'pipelines' in device;
+/** The first elements of an array where the matrix is just that, else a copy. */
+function packedValues(matrix: MatrixView): Float32Array {
+  const { data, numel, offset, isContiguous } = matrix;
+  return data instanceof Float32Array && isContiguous ? data.subarray(offset, offset + numel) : matrix.toArray();
 }

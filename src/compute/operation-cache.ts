@@ -4,6 +4,7 @@ import type { NodeId } from '../graph/graph.js';
 import type { Backend } from '../runtime/backend.js';
 import { CompiledGraph } from '../runtime/compiled-graph.js';
 import { Held } from './matmul-cache/held.js';
+import { Turnstile } from './matmul-cache/turnstile.js';
 
 /** One operation on host arrays of given shapes. */
 export interface Operation {
@@ -19,10 +20,14 @@ interface CachedGraph {
   readonly hold: Held;
 }
 
+/** Runs that compile or are on the device at once; results of more would only take memory. */
+const maxInFlight = 16;
+
 /** Compiled operations by key and shapes; the least recently used one leaves when there are too many. */
 export class OperationCache {
   readonly #graphs = new Map<string, CachedGraph>();
   readonly #limit: number;
+  readonly #turnstile = new Turnstile(maxInFlight);
   #disposed = false;
 
   constructor(limit: number) {
@@ -31,6 +36,15 @@ export class OperationCache {
 
   /** The operation's f32 result. */
   async run(backend: Backend, operation: Operation, inputs: readonly Float32Array[]): Promise<Float32Array> {
+    await this.#turnstile.enter();
+    try {
+      return await this.#run(backend, operation, inputs);
+    } finally {
+      this.#turnstile.leave();
+    }
+  }
+
+  async #run(backend: Backend, operation: Operation, inputs: readonly Float32Array[]): Promise<Float32Array> {
     const { compiling, hold } = this.#graph(backend, operation);
     const done = hold.use();
     try {

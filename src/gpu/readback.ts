@@ -1,22 +1,33 @@
 /** Device to host: a ring of mappable buffers, so that several results can be on their way at once and a steady state makes no buffer. */
 
-import { ArgumentError, BusyError, DisposedError } from '../core/errors.js';
+import { ArgumentError, DisposedError, defined } from '../core/errors.js';
 import { roundUp } from '../core/tensor.js';
 import { bufferUsage, mapModeRead } from './constants.js';
 import type { DeviceHealth } from './health.js';
 import type { GpuAllocation, GpuMemory } from './memory.js';
 
-/** A copy that was encoded. Submit the encoder first, then read. */
-export interface ReadbackTicket {
-  /** Bytes that `read` gives. */
+/** Bytes of a buffer to read: offset and size are multiples of 4, the buffer has the usage COPY_SRC. */
+export interface ReadbackPiece {
+  readonly source: GPUBuffer;
+  readonly offset: number;
   readonly size: number;
+}
+
+/** A copy that was encoded. Submit the encoder first, then read. */
+export interface ReadbackTicket<Result = ArrayBuffer> {
   /**
    * Waits for the device and copies the bytes out; the ring's buffer is free again afterwards. Once only.
    * @throws DeviceLostError where the device was lost meanwhile.
    */
-  read(): Promise<ArrayBuffer>;
+  read(): Promise<Result>;
   /** Gives the buffer back unread. */
   cancel(): void;
+}
+
+/** Pieces that share one buffer of the ring, one after the other. */
+interface Share {
+  readonly slot: Slot;
+  readonly pieces: readonly ReadbackPiece[];
 }
 
 interface Slot {
@@ -25,12 +36,14 @@ interface Slot {
 }
 
 export interface ReadbackOptions {
-  /** Most results on their way at once. Default 16. */
+  /** Buffers that are kept for the next results. More results may be on their way at once: theirs are freed when they have arrived. Default 16. */
   readonly depth?: number;
   readonly label?: string;
 }
 
 const smallestSlot = 256;
+/** Pieces share a buffer up to this size, which every device allows. */
+const largestShare = 256 << 20;
 
 export class ReadbackRing {
   readonly #memory: GpuMemory;
@@ -53,17 +66,31 @@ export class ReadbackRing {
     return this.#slots.filter((slot) => slot.busy).length;
   }
 
-  /**
-   * Encodes a copy of `size` bytes at byte `offset` of `source` (both multiples of 4; usage COPY_SRC).
-   * @throws BusyError where `depth` results are on their way already.
-   */
+  /** Encodes a copy of `size` bytes at byte `offset` of `source` (both multiples of 4; usage COPY_SRC). */
   copyInto(encoder: GPUCommandEncoder, source: GPUBuffer, offset: number, size: number): ReadbackTicket {
+    const ticket = this.copyAllInto(encoder, [{ source, offset, size }]);
+    return { read: () => ticket.read().then(([bytes]) => defined(bytes, 'the bytes of a copy')), cancel: ticket.cancel };
+  }
+
+  /** As `copyInto`, for all pieces in one wait: where they are not huge, they share one buffer. */
+  copyAllInto(encoder: GPUCommandEncoder, pieces: readonly ReadbackPiece[]): ReadbackTicket<ArrayBuffer[]> {
     this.#assertUsable();
-    if (offset % 4 !== 0 || size % 4 !== 0 || size <= 0) throw new ArgumentError('size', `WebGPU copies multiples of 4 bytes, got ${size} bytes at ${offset}`);
-    if (offset + size > source.size) throw new ArgumentError('size', `${size} bytes at ${offset} reach past the source's ${source.size}`);
-    const slot = this.#take(size);
-    encoder.copyBufferToBuffer(source, offset, slot.allocation.buffer, 0, size);
-    return this.#ticket(slot, size);
+    for (const piece of pieces) assertPiece(piece);
+    const shares: Share[] = [];
+    try {
+      for (const group of grouped(pieces)) shares.push({ slot: this.#take(totalSize(group)), pieces: group });
+    } catch (error) {
+      for (const { slot } of shares) this.#release(slot);
+      throw error;
+    }
+    for (const share of shares) {
+      let at = 0;
+      for (const { source, offset, size } of share.pieces) {
+        encoder.copyBufferToBuffer(source, offset, share.slot.allocation.buffer, at, size);
+        at += size;
+      }
+    }
+    return this.#ticket(shares);
   }
 
   dispose(): void {
@@ -72,61 +99,71 @@ export class ReadbackRing {
     this.#slots.length = 0;
   }
 
-  #ticket(slot: Slot, size: number): ReadbackTicket {
+  #ticket(shares: readonly Share[]): ReadbackTicket<ArrayBuffer[]> {
     let open = true;
     const close = () => {
       if (!open) throw new ArgumentError('ticket', 'a readback ticket is read or cancelled once only');
       open = false;
     };
     return {
-      size,
       read: () => {
         close();
-        return this.#read(slot, size);
+        return Promise.all(shares.map((share) => this.#read(share))).then((parts) => parts.flat());
       },
       cancel: () => {
         close();
-        slot.busy = false;
+        for (const { slot } of shares) this.#release(slot);
       },
     };
   }
 
-  async #read(slot: Slot, size: number): Promise<ArrayBuffer> {
-    this.#assertUsable();
-    const { buffer } = slot.allocation;
+  async #read({ slot, pieces }: Share): Promise<ArrayBuffer[]> {
     try {
-      await buffer.mapAsync(mapModeRead, 0, size);
-    } catch (error) {
-      slot.busy = false;
       this.#assertUsable();
-      throw await this.#health.explain(error, `reading back ${size} bytes`);
+      const { buffer } = slot.allocation;
+      const total = totalSize(pieces);
+      await buffer.mapAsync(mapModeRead, 0, total).catch(async (error: unknown) => {
+        this.#assertUsable();
+        throw await this.#health.explain(error, `reading back ${total} bytes`);
+      });
+      // Between the mapping and this line whoever else waits may have ended the ring or the device: then the buffer is gone.
+      if (this.#disposed || this.#health.disposed) this.#assertUsable();
+      const mapped = buffer.getMappedRange(0, total);
+      let at = 0;
+      const parts = pieces.map(({ size }) => {
+        at += size;
+        return mapped.slice(at - size, at);
+      });
+      buffer.unmap();
+      this.#health.check();
+      return parts;
+    } finally {
+      this.#release(slot);
     }
-    slot.busy = false;
-    // Between the mapping and this line whoever else waits may have ended the ring or the device: then the buffer is gone.
-    if (this.#disposed || this.#health.disposed) this.#assertUsable();
-    const bytes = buffer.getMappedRange(0, size).slice(0);
-    buffer.unmap();
-    this.#health.check();
-    return bytes;
   }
 
-  /** The smallest free buffer that holds `size`, else a new one, else the largest free one made larger. */
+  /** A buffer is free again; where more than `depth` were wanted at once, it goes. */
+  #release(slot: Slot): void {
+    slot.busy = false;
+    const at = this.#slots.indexOf(slot);
+    if (this.#slots.length <= this.#depth || at < 0) return;
+    this.#slots.splice(at, 1);
+    slot.allocation.free();
+  }
+
+  /** The smallest free buffer that holds `size`; else the largest free one made larger, where there are `depth`; else a new one. */
   #take(size: number): Slot {
     const free = this.#slots.filter((slot) => !slot.busy).sort((a, b) => a.allocation.size - b.allocation.size);
-    const fitting = free.find((slot) => slot.allocation.size >= size);
-    const slot = fitting ?? this.#grow(free.at(-1), size);
+    const slot = free.find(({ allocation }) => allocation.size >= size) ?? this.#grow(free.at(-1), size);
     slot.busy = true;
     return slot;
   }
 
   #grow(largest: Slot | undefined, size: number): Slot {
-    if (this.#slots.length < this.#depth) {
+    if (largest === undefined || this.#slots.length < this.#depth) {
       const slot = { allocation: this.#allocate(size), busy: false };
       this.#slots.push(slot);
       return slot;
-    }
-    if (largest === undefined) {
-      throw new BusyError(`${this.#depth} results are on their way from the device already: await one of them first, or give the ring a larger depth`);
     }
     const smaller = largest.allocation;
     largest.allocation = this.#allocate(size);
@@ -147,4 +184,26 @@ export class ReadbackRing {
     this.#health.check();
     if (this.#disposed) throw new DisposedError('the readback ring');
   }
+}
+
+function totalSize(pieces: readonly ReadbackPiece[]): number {
+  return pieces.reduce((sum, { size }) => sum + size, 0);
+}
+
+/** In order; a group of several pieces has at most `largestShare` bytes. */
+function grouped(pieces: readonly ReadbackPiece[]): readonly (readonly ReadbackPiece[])[] {
+  const groups: ReadbackPiece[][] = [];
+  let room = 0;
+  for (const piece of pieces) {
+    const last = groups.at(-1);
+    if (last === undefined || piece.size > room) groups.push([piece]);
+    else last.push(piece);
+    room = (last === undefined || piece.size > room ? largestShare : room) - piece.size;
+  }
+  return groups;
+}
+
+function assertPiece({ source, offset, size }: ReadbackPiece): void {
+  if (offset % 4 !== 0 || size % 4 !== 0 || size <= 0) throw new ArgumentError('size', `WebGPU copies multiples of 4 bytes, got ${size} bytes at ${offset}`);
+  if (offset + size > source.size) throw new ArgumentError('size', `${size} bytes at ${offset} reach past the source's ${source.size}`);
 }

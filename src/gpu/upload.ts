@@ -11,6 +11,11 @@ const submitBytes = 64 << 20;
 /** Bytes on their way after which `write` waits for the device. */
 const highWaterBytes = 256 << 20;
 
+/** The bytes in memory of one thread: Dawn in Node ends the process where `writeBuffer` is given memory that threads share (webgpu 0.6.2). */
+export function unsharedBytes(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  return bytes.buffer instanceof ArrayBuffer ? (bytes as Uint8Array<ArrayBuffer>) : Uint8Array.from(bytes);
+}
+
 export class Uploader {
   readonly #queue: GPUQueue;
   readonly #health: DeviceHealth;
@@ -34,7 +39,7 @@ export class Uploader {
     const whole = data.byteLength - (data.byteLength % 4);
     for (let done = 0; done < whole; done += pieceBytes) {
       const length = Math.min(pieceBytes, whole - done);
-      this.#queue.writeBuffer(buffer, offset + done, data as Uint8Array<ArrayBuffer>, done, length);
+      this.#queue.writeBuffer(buffer, offset + done, unsharedBytes(data.subarray(done, done + length)));
       await this.#count(length);
     }
     if (whole === data.byteLength) return;

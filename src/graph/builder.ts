@@ -40,6 +40,7 @@ export class GraphBuilder {
 
   /** Any operation of the table. */
   add<K extends Exclude<OpName, LeafOp>>(op: K, params: OpParams[K], inputs: readonly NodeId[], name: string = op): NodeId {
+    if (!Object.hasOwn(ops, op)) throw new GraphError(`${name}: there is no operation "${String(op)}"`, this.#nodes.length);
     const definition = ops[op];
     const [min, max] = typeof definition.arity === 'number' ? [definition.arity, definition.arity] : definition.arity;
     if (inputs.length < min || inputs.length > max) {

@@ -1,4 +1,4 @@
-import { dtypes, isQuantized } from '../core/dtype.js';
+import { dtypeNames, dtypes, isQuantized } from '../core/dtype.js';
 import { GraphError } from '../core/errors.js';
 import { elementCount, formatType, sameShape } from '../core/tensor.js';
 import type { OpName, OpParams } from '../ops/params.js';
@@ -46,6 +46,7 @@ function verifyInputs(graph: Graph, node: GraphNode): void {
 /** Sizes are whole numbers from 1: no kernel runs over nothing. Block types are for weights and, in planes, for states; their rows are whole blocks. */
 function verifyType({ op, type, name, id }: GraphNode): void {
   const { dtype, shape } = type;
+  if (!Object.hasOwn(dtypes, dtype)) throw new GraphError(`${name}: "${String(dtype)}" is no type of a tensor, the types are ${dtypeNames.join(', ')}`, id);
   if (!shape.every((size) => Number.isSafeInteger(size) && size >= 1) || !Number.isSafeInteger(elementCount(shape)))
     throw new GraphError(`${name}: sizes must be whole numbers from 1, got ${formatType(type)}`, id);
   if (!isQuantized(dtype)) return;

@@ -1,8 +1,10 @@
-import { ShapeError } from '../core/errors.js';
+import { ArgumentError, ShapeError } from '../core/errors.js';
 import { formatType, type TensorType } from '../core/tensor.js';
 import { expectEqual, expectFloat, expectRank, need, type OpDefinition } from './definition.js';
 import type { ConvPadding, OpParams } from './params.js';
 import { partialsOf, tileCounts, tileFolds } from './tile-tree.js';
+
+const paddings: readonly ConvPadding[] = ['valid', 'same', 'full'];
 
 /** Everything that a convolution's loops run over. */
 export interface ConvGeometry {
@@ -53,6 +55,8 @@ const conv2d: OpDefinition<'conv2d'> = {
     expectEqual('conv2d', 'channels of the kernel', k.shape[1], x.shape.at(-3));
     if (!(Number.isInteger(params.stride) && params.stride >= 1))
       throw new ShapeError(`conv2d: the stride must be a whole number from 1, got ${params.stride}`);
+    if (!paddings.includes(params.padding))
+      throw new ArgumentError('padding', `conv2d: the padding is one of ${paddings.join(', ')}, got ${String(params.padding)}`);
     const { batch, outChannels, outHeight, outWidth } = convGeometry(x.shape, k.shape, params);
     if (outHeight < 1 || outWidth < 1) throw new ShapeError(`conv2d: the kernel ${formatType(k)} does not fit into ${formatType(x)} without padding`);
     return { dtype: 'f32', shape: [...(x.shape.length === 4 ? [batch] : []), outChannels, outHeight, outWidth] };

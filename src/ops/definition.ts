@@ -51,3 +51,9 @@ export function expectFloat(op: string, what: string, type: TensorType): void {
 export function expectKnown(op: string, fn: string, functions: object): void {
   if (!Object.hasOwn(functions, fn)) throw new ArgumentError('fn', `${op} knows ${Object.keys(functions).join(', ')}, got ${fn}`);
 }
+
+/** A scalar parameter that kernels have as a constant. It comes from plain JavaScript too. */
+export function expectScalar(op: string, name: string, value: number, least = Number.NEGATIVE_INFINITY): void {
+  if (typeof value === 'number' && Number.isFinite(value) && value >= least) return;
+  throw new ArgumentError(name, `${op}: ${name} must be a finite number${Number.isFinite(least) ? ` from ${least}` : ''}, got ${String(value)}`);
+}

@@ -1,4 +1,4 @@
-import { ShapeError } from '../core/errors.js';
+import { ArgumentError, ShapeError } from '../core/errors.js';
 import { formatType, type Shape, sameShape } from '../core/tensor.js';
 import { expectFloat, expectKnown, type HostTensor, need, type OpDefinition } from './definition.js';
 import type { BinaryFunction, UnaryFunction } from './params.js';
@@ -142,7 +142,8 @@ const unary: OpDefinition<'unary'> = {
     expectKnown('unary', params.fn, unaryFunctions);
     expectFloat(`unary ${params.fn}`, 'x', input);
     for (const name of unaryParameters[params.fn] ?? []) {
-      if (params[name] === undefined) throw new ShapeError(`unary ${params.fn}: the scalar parameter ${name} is missing`);
+      if (typeof params[name] !== 'number')
+        throw new ArgumentError(name, `unary ${params.fn}: the scalar ${name} must be a number, got ${String(params[name])}`);
     }
     return input;
   },

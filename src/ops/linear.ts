@@ -1,6 +1,6 @@
 import { ShapeError } from '../core/errors.js';
 import { elementCount, formatType } from '../core/tensor.js';
-import { expectEqual, expectFloat, expectRank, need, type OpDefinition } from './definition.js';
+import { expectEqual, expectFloat, expectRank, expectScalar, need, type OpDefinition } from './definition.js';
 
 /**
  * y[t, n] = sum_k x[t, k] w[n, k] (+ bias[n]) (+ residual[t, n]): x f32 [T, K], w any type [N, K] row-major, y f32 [T, N].
@@ -50,8 +50,9 @@ const linear: OpDefinition<'linear'> = {
 /** y[t] = x[t] / sqrt(mean(x[t]^2) + eps) * gain: x f32 [T, D] or [T, H, D] (each head on its own), gain f32 [D]. */
 const rmsNorm: OpDefinition<'rmsNorm'> = {
   arity: 2,
-  type([x, gain]) {
+  type([x, gain], { eps }) {
     const [input, weight] = [need(x), need(gain)];
+    expectScalar('rmsNorm', 'eps', eps, 0);
     expectFloat('rmsNorm', 'x', input);
     expectFloat('rmsNorm', 'gain', weight);
     expectEqual('rmsNorm', 'length of gain', elementCount(weight.shape), input.shape.at(-1));

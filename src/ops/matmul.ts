@@ -1,6 +1,6 @@
 import { ShapeError } from '../core/errors.js';
 import { formatType, sameShape } from '../core/tensor.js';
-import { expectEqual, expectFloat, expectRank, need, type OpDefinition } from './definition.js';
+import { expectEqual, expectFloat, expectRank, expectScalar, need, type OpDefinition } from './definition.js';
 import { regionOps } from './region.js';
 
 /** Inputs of an epilogue beyond the product: with a, b and y they fill the bindings that every device has. */
@@ -12,8 +12,9 @@ export const maxEpilogueInputs = 5;
  */
 const matmul: OpDefinition<'matmul'> = {
   arity: [2, 2 + maxEpilogueInputs],
-  type([a, b, ...extras], { transposeA, transposeB, epilogue }) {
+  type([a, b, ...extras], { transposeA, transposeB, alpha, epilogue }) {
     const [x, y] = [need(a), need(b)];
+    expectScalar('matmul', 'alpha', alpha);
     expectFloat('matmul', 'a', x);
     expectFloat('matmul', 'b', y);
     expectRank('matmul', 'a', x, 2);

@@ -1,7 +1,7 @@
 import { ShapeError } from '../core/errors.js';
 import { elementCount, formatType, type Shape, sameShape, type TensorType } from '../core/tensor.js';
 import { expectAxis, forEachLine, linesAlong } from './axes.js';
-import { expectEqual, expectFloat, expectKnown, type HostTensor, need, type OpDefinition } from './definition.js';
+import { expectEqual, expectFloat, expectKnown, expectScalar, type HostTensor, need, type OpDefinition } from './definition.js';
 import { stridedOffset } from './elementwise.js';
 import type { OpParams, ReduceFunction } from './params.js';
 
@@ -128,8 +128,9 @@ const logSoftmax: OpDefinition<'logSoftmax'> = {
  */
 const layerNorm: OpDefinition<'layerNorm'> = {
   arity: [2, 3],
-  type([x, gain, bias]) {
+  type([x, gain, bias], { eps }) {
     const [input, weight] = [need(x), need(gain)];
+    expectScalar('layerNorm', 'eps', eps, 0);
     expectFloat('layerNorm', 'x', input);
     expectFloat('layerNorm', 'gain', weight);
     expectEqual('layerNorm', 'length of gain', elementCount(weight.shape), input.shape.at(-1));

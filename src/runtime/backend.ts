@@ -113,7 +113,10 @@ export interface Backend {
    * where `weights.pack` and `write` are all there is.
    */
   writeRows?(storage: Storage, type: TensorType, firstRow: number, rows: Uint8Array): Promise<void>;
+  /** The bytes as they are when it is called: after every run asked for before, before every later one. */
   read(region: Region): Promise<Uint8Array>;
+  /** As `read`, for several regions in one wait. */
+  readAll(regions: readonly Region[]): Promise<readonly Uint8Array[]>;
   /** Waits until everything asked for is done. */
   idle(): Promise<void>;
   ledger(): MemoryLedger;

@@ -1,4 +1,4 @@
-import { ArgumentError, DisposedError } from '../core/errors.js';
+import { ArgumentError, DisposedError, defined } from '../core/errors.js';
 import { byteLengthOfType, elementCount, formatType, type TensorType } from '../core/tensor.js';
 import type { Graph, GraphNode } from '../graph/graph.js';
 import { type RewriteEntry, rewrite } from '../graph/rewrite.js';
@@ -130,10 +130,19 @@ export class CompiledGraph {
 
   /** An output of the last run. */
   async read(name: string): Promise<OutputData> {
+    return defined((await this.readAll([name])).get(name), `the output ${name}`);
+  }
+
+  /** Outputs of the last run, by name, in one wait. Default: all. */
+  async readAll(names: readonly string[] = this.plan.graph.outputs.map((output) => output.name)): Promise<ReadonlyMap<string, OutputData>> {
     this.#check();
-    const output = this.plan.graph.outputs.find((candidate) => candidate.name === name);
-    if (output === undefined) throw new ArgumentError('name', `the graph has no output "${name}"`);
-    return this.#decode(output.node, await this.backend.read(this.#outputRegion(output.node)));
+    const nodes = names.map((name) => {
+      const output = this.plan.graph.outputs.find((candidate) => candidate.name === name);
+      if (output === undefined) throw new ArgumentError('name', `the graph has no output "${name}"`);
+      return output.node;
+    });
+    const results = await this.backend.readAll(nodes.map((node) => this.#outputRegion(node)));
+    return new Map(names.map((name, index) => [name, this.#decode(nodes[index] ?? -1, results[index])]));
   }
 
   async #replay(inputs: Readonly<Record<string, TensorData>>, reads: readonly Region[], times = 1): Promise<readonly Uint8Array[]> {

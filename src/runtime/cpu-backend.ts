@@ -111,6 +111,10 @@ export class CpuBackend implements Backend {
     return this.#device.read(addressOf(storage, offset, byteLength), byteLength);
   }
 
+  async readAll(regions: readonly Region[]): Promise<readonly Uint8Array[]> {
+    return Promise.all(regions.map((region) => this.read(region)));
+  }
+
   async idle(): Promise<void> {}
 
   ledger(): MemoryLedger {

@@ -1,4 +1,4 @@
-import { DeviceError, type DeviceLostError, DisposedError } from '../core/errors.js';
+import { DeviceError, type DeviceLostError, DisposedError, defined } from '../core/errors.js';
 import type { GpuKernel } from '../core/kernel.js';
 import type { MemoryClass, MemoryLedger } from '../core/memory.js';
 import type { TensorType } from '../core/tensor.js';
@@ -6,8 +6,9 @@ import { bufferUsage } from '../gpu/constants.js';
 import type { GpuDevice } from '../gpu/device.js';
 import type { GpuAllocation } from '../gpu/memory.js';
 import { profile } from '../gpu/profiler.js';
-import type { ReadbackRing } from '../gpu/readback.js';
+import type { ReadbackPiece, ReadbackRing } from '../gpu/readback.js';
 import { Recorder } from '../gpu/recorder.js';
+import { unsharedBytes } from '../gpu/upload.js';
 import type { Graph } from '../graph/graph.js';
 import { activationBlock, activationForm } from '../kernels/decode/activations.js';
 import { packedRounding } from '../kernels/dp4a/rounding.js';
@@ -63,6 +64,10 @@ function bufferOf(storage: Storage): GPUBuffer {
   const known = gpuStorage(storage);
   known.check();
   return known.buffer;
+}
+
+function pieceOf({ storage, offset, byteLength }: Region): ReadbackPiece {
+  return { source: bufferOf(storage), offset, size: byteLength };
 }
 
 export interface WebGpuBackendOptions {
@@ -167,10 +172,16 @@ export class WebGpuBackend implements Backend {
   }
 
   async read(region: Region): Promise<Uint8Array> {
+    const [bytes] = await this.readAll([region]);
+    return defined(bytes, 'the bytes of a read');
+  }
+
+  async readAll(regions: readonly Region[]): Promise<readonly Uint8Array[]> {
+    this.gpu.check();
     const encoder = this.gpu.device.createCommandEncoder({ label: 'read' });
-    const ticket = this.#readback.copyInto(encoder, bufferOf(region.storage), region.offset, region.byteLength);
+    const ticket = this.#readback.copyAllInto(encoder, regions.map(pieceOf));
     this.gpu.queue.submit([encoder.finish()]);
-    return new Uint8Array(await ticket.read());
+    return (await ticket.read()).map((bytes) => new Uint8Array(bytes));
   }
 
   idle(): Promise<void> {
@@ -261,18 +272,18 @@ class GpuExecutable implements Executable {
   start(writes: readonly RegionWrite[] = [], reads: readonly Region[] = [], times = 1): Submission {
     const { device, queue } = this.#gpu;
     this.#check();
-    for (const { storage, offset, bytes } of writes) queue.writeBuffer(bufferOf(storage), offset, bytes as Uint8Array<ArrayBuffer>);
     const encoder = device.createCommandEncoder();
     const pass = encoder.beginComputePass();
     for (let i = 0; i < times; i++) this.#recorder.record(pass);
     pass.end();
-    const tickets = reads.map((region) => this.#readback.copyInto(encoder, bufferOf(region.storage), region.offset, region.byteLength));
+    const inputs = writes.map(({ storage, offset, bytes }) => ({ buffer: bufferOf(storage), offset, bytes: unsharedBytes(bytes) }));
+    const ticket = this.#readback.copyAllInto(encoder, reads.map(pieceOf));
+    // After everything that may throw: a run that fails has changed nothing on the device.
+    for (const { buffer, offset, bytes } of inputs) queue.writeBuffer(buffer, offset, bytes);
     queue.submit([encoder.finish()]);
     return {
-      read: async () => (await Promise.all(tickets.map((ticket) => ticket.read()))).map((bytes) => new Uint8Array(bytes)),
-      cancel: () => {
-        for (const ticket of tickets) ticket.cancel();
-      },
+      read: async () => (await ticket.read()).map((bytes) => new Uint8Array(bytes)),
+      cancel: () => ticket.cancel(),
     };
   }
 

@@ -4,6 +4,9 @@ import { GpuBackend } from '../../src/compute/gpu-backend.js';
 import { ArgumentError } from '../../src/core/errors.js';
 import { countCalls } from '../../src/gpu/call-counter.js';
 import { GpuDevice } from '../../src/gpu/device.js';
+import { GraphBuilder } from '../../src/graph/builder.js';
+import { CompiledGraph } from '../../src/runtime/compiled-graph.js';
+import { openBackend } from '../../src/runtime/select.js';
 
 const layers = 36;
 const width = 32;
@@ -64,6 +67,30 @@ test('softmax of one call is one submit, and the next call of its size compiles 
   } finally {
     calls.stop();
     await ops.dispose();
+    gpu.dispose();
+  }
+});
+
+test('a graph of more outputs than the device keeps readback buffers gives all of them, in one submit and one buffer', async () => {
+  const gpu = await GpuDevice.request({ checked: true });
+  const backend = await openBackend({ device: gpu });
+  const calls = countCalls(gpu.device, gpu.queue);
+  try {
+    const g = new GraphBuilder();
+    const x = g.input('x', { dtype: 'f32', shape: [2] });
+    for (let i = 0; i < 20; i++) g.output(`y${i}`, g.unary('scale', x, { a: i }));
+    const graph = await CompiledGraph.compile(g.build(), backend);
+    await graph.run({ x: Float32Array.of(1, 2) });
+    calls.reset();
+    const results = await graph.run({ x: Float32Array.of(3, 4) });
+    expect([...results.values()].map(([first]) => first)).toEqual(Array.from({ length: 20 }, (_, i) => 3 * i));
+    const again = graph.readAll();
+    expect([...(await again).values()].map(([, second]) => second)).toEqual(Array.from({ length: 20 }, (_, i) => 4 * i));
+    expect([calls.counts.submit, calls.created]).toEqual([2, 0]);
+    graph.dispose();
+  } finally {
+    calls.stop();
+    backend.dispose();
     gpu.dispose();
   }
 });

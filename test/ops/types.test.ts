@@ -42,7 +42,6 @@ const good: readonly Case[] = [
 
 const bad: readonly Case[] = [
   ['integers', 'unary', { fn: 'exp' }, [u32(2)]],
-  ['a missing scalar', 'unary', { fn: 'clip', a: 1 }, [f32(2)]],
   ['f16 operands', 'binary', { fn: 'add' }, [f16(2), f32(2)]],
   ['sizes that do not broadcast', 'binary', { fn: 'add' }, [f32(2, 3), f32(2)]],
   ['gate and up of two shapes', 'swiglu', {}, [f32(2, 3), f32(3, 2)]],
@@ -75,9 +74,21 @@ const bad: readonly Case[] = [
   ['logits of two rows', 'redraw', {}, [state, u32(16 + 9), f32(2, 9)]],
 ];
 
+/** Parameters that are not numbers, and those that no kernel can hold as a constant. */
+const badScalars: readonly (readonly [what: string, op: Computing, params: unknown, inputs: readonly TensorType[], argument: string])[] = [
+  ['a missing scalar', 'unary', { fn: 'clip', a: 1 }, [f32(2)], 'b'],
+  ['an eps that is NaN', 'rmsNorm', { eps: Number.NaN }, [f32(2, 3), f32(3)], 'eps'],
+  ['an eps below 0', 'layerNorm', { eps: -1e-5 }, [f32(2, 3), f32(3)], 'eps'],
+  ['an alpha that is infinite', 'matmul', { transposeA: false, transposeB: false, alpha: Number.POSITIVE_INFINITY }, [f32(2, 3), f32(3, 4)], 'alpha'],
+  ['an unknown padding', 'conv2d', { stride: 1, padding: 'mirror' }, [f32(1, 3, 3), f32(1, 1, 2, 2)], 'padding'],
+];
+
 describe('type rules', () => {
   for (const [what, op, params, inputs, output] of good) test(`take ${what}`, () => expect(typeOf(op, params, inputs)).toEqual(output));
   for (const [what, op, params, inputs] of bad) test(`refuse ${what}`, () => expect(() => typeOf(op, params, inputs)).toThrow(ShapeError));
+
+  for (const [what, op, params, inputs, argument] of badScalars)
+    test(`refuse ${what}`, () => expect(() => typeOf(op, params, inputs)).toThrow(expect.objectContaining({ code: 'E_ARGUMENT', argument })));
 
   test('say what is wrong in words', () => {
     expect(() => typeOf('gatherRows', {}, [f32(9, 3), f32(2)])).toThrow('ids must be u32, got f32[2]');

@@ -48,6 +48,7 @@ export function storingBackend(shardRows = 4, rowGroup = 2): StoringBackend {
       find(storage).set(bytes, offset);
     },
     read: async ({ storage, offset, byteLength }: Region) => find(storage).slice(offset, offset + byteLength),
+    readAll: refuse,
     idle: async () => undefined,
     caseRounding: () => undefined,
     ledger: refuse,

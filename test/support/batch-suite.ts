@@ -74,6 +74,56 @@ export function batchSuite(name: string, open: () => Promise<Backend>): void {
       expect([...(await b.read(y))]).toEqual([29]);
     });
 
+    test('an execute runs what was uploaded and recorded when it was called, whenever it gets its turn', async () => {
+      const b = fresh();
+      const x = b.upload(floats(1));
+      const y = b.scale(x, 2);
+      const first = b.execute();
+      b.update(x, floats(10));
+      const z = b.scale(y, 3);
+      await expect(b.read(z)).rejects.toThrow(/after the last execute/);
+      const results = [b.read(y)];
+      const second = b.execute();
+      results.push(b.read(y));
+      results.push(b.read(z));
+      b.update(x, floats(100));
+      results.push(b.read(x));
+      await Promise.all([first, second]);
+      expect((await Promise.all(results)).map((values) => values[0])).toEqual([2, 20, 60, 10]);
+      await b.execute();
+      expect(await b.read(z)).toEqual(floats(600));
+    });
+
+    // Each turn of an update that could fall between what the execute sends and its end.
+    test('an update while an execute is on its way is for the next one, and not lost', async () => {
+      const b = fresh();
+      const x = b.upload(floats(1));
+      const y = b.scale(x, 2);
+      await b.execute();
+      const turn = (i: number): Promise<void> => (i < 8 ? Promise.resolve() : new Promise((resolve) => void setTimeout(resolve, 0)));
+      for (let turns = 0; turns < 11; turns++) {
+        b.update(x, floats(10));
+        const run = b.execute();
+        for (let i = 0; i < turns; i++) await turn(i);
+        const before = b.read(y);
+        b.update(x, floats(7));
+        await run;
+        await b.execute();
+        expect([...(await before), ...(await b.read(y))], `after ${turns} turns`).toEqual([20, 14]);
+      }
+    });
+
+    test('many values are read at once', async () => {
+      const b = fresh();
+      const x = b.upload(floats(1, 2));
+      const ids = Array.from({ length: 20 }, (_, i) => b.scale(x, i));
+      await b.execute();
+      const wanted = ids.map((_, i) => floats(i, 2 * i));
+      expect(await Promise.all(ids.map((id) => b.read(id)))).toEqual(wanted);
+      expect(await b.readMany(ids)).toEqual(wanted);
+      expect(await b.readMany([])).toEqual([]);
+    });
+
     test('goes on after more was recorded', async () => {
       const b = fresh();
       const x = b.upload(floats(4, 9));
@@ -282,6 +332,22 @@ export function batchSuite(name: string, open: () => Promise<Backend>): void {
       expect(() => b.update(x, floats(1))).toThrow(ArgumentError);
       expect(() => b.softmax(x, { rows: 2 })).toThrow(ArgumentError);
       expect(() => b.clip(x, 1, 0)).toThrow(ArgumentError);
+      const wrong = <T>(value: unknown): T => value as T;
+      expect(() => b.upload(wrong([1, 2]))).toThrow(/must be a Float32Array or a view of one, got an object of Array/);
+      expect(() => b.update(x, wrong([1, 2, 3]))).toThrow(ArgumentError);
+      expect(() => b.upload(wrong(TensorView.over(x, [3])))).toThrow(/not linked to an array/);
+      expect(() => b.relu(wrong(3))).toThrow(/upload data first/);
+      expect(() => b.unary(wrong('cube'), x)).toThrow(/knows silu/);
+      expect(() => b.binary(wrong('atan2'), x, x)).toThrow(ArgumentError);
+      expect(() => b.reduce(wrong('median'), x)).toThrow(ArgumentError);
+      expect(() => b.scale(x, wrong(undefined))).toThrow(/must be a number, got undefined/);
+      expect(() => b.leakyRelu(x, wrong('0.1'))).toThrow(ArgumentError);
+      for (const eps of [Number.NaN, -1, wrong<number>(undefined)]) {
+        expect(() => b.rmsNorm(x, x, eps)).toThrow(/eps must be a finite number from 0/);
+        expect(() => b.layerNorm(x, x, x, eps)).toThrow(ArgumentError);
+      }
+      expect(() => b.matmul(x, x, 1, 3, 1, { alpha: Number.NaN })).toThrow(/alpha must be a finite number/);
+      expect(() => new GpuCommandBatch(wrong('webgpu'))).toThrow(/a backend \(see openBackend\) or a GpuDevice/);
       await expect(b.read(x)).rejects.toThrow(/execute\(\) first/);
       const y = b.relu(x);
       await b.execute();

@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { GpuCommandBatch } from '../../src/compute/batch.js';
 import { GpuBackend } from '../../src/compute/gpu-backend.js';
-import { tiledMax2d, tiledMin2d, tiledSum2d } from '../../src/compute/tiled/reduce.js';
+import { tiledMax2d, tiledMin2d, tiledReducePartial, tiledSum2d } from '../../src/compute/tiled/reduce.js';
+import { MaxOp, MinOp, SumOp } from '../../src/compute/tiled/reduce-op.js';
 import { ArgumentError, DisposedError, ShapeError } from '../../src/core/errors.js';
 import { TensorView } from '../../src/core/views/tensor-view.js';
 import { unaryFunctions } from '../../src/ops/elementwise.js';
@@ -223,7 +224,25 @@ export function gpuBackendSuite(name: string, open: () => Promise<Backend>): voi
       expect(await gpu.tiledSum2d(data, width, height)).toBe(tiledSum2d(data, width, height));
       expect(await gpu.tiledMax2d(data, width, height)).toBe(tiledMax2d(data, width, height));
       expect(await gpu.tiledMin2d(data, width, height)).toBe(tiledMin2d(data, width, height));
-      await expect(gpu.tiledSum2d(data, width, height + 1)).rejects.toThrow(ShapeError);
+      expect(await gpu.tiledReducePartial(SumOp, data, width, height)).toEqual(tiledReducePartial(SumOp, data, width, height));
+      await expect(gpu.tiledSum2d(data, width, height + 1)).rejects.toThrow(ArgumentError);
+    });
+
+    test('tiled reductions take what their CPU twins take, and refuse what those refuse', async () => {
+      const matrix = TensorView.over(noise(320), [16, 20]);
+      // Shapes of the cases above: nothing new is compiled.
+      for (const view of [
+        matrix.reshape([20, 16]).transpose(0, 1),
+        TensorView.over(noise(400), [20, 20]).flip(1),
+        TensorView.over(noise(20), [1, 20]).broadcastTo([20, 20]),
+      ]) {
+        expect(await gpu.tiledSum2d(view)).toBe(tiledSum2d(view));
+        expect(await gpu.tiledReducePartial(MinOp, view)).toEqual(tiledReducePartial(MinOp, view));
+      }
+      expect(await gpu.tiledReduce2d(MaxOp, [3, 9, 7, 1, 5], 2, 2)).toBe(9);
+      expect([await gpu.tiledReduce2d(SumOp, floats(), 3, 3), await gpu.tiledReducePartial(SumOp, floats(), 3, 3)]).toEqual([0, floats()]);
+      for (const sizes of [[Number.NaN, 2], [-1, -2], [1.5, 1], []]) await expect(gpu.tiledSum2d(floats(1, 2), ...sizes)).rejects.toThrow(ArgumentError);
+      await expect(gpu.tiledReduce2d({ ...SumOp }, floats(1), 1, 1)).rejects.toThrow(/SumOp, MaxOp or MinOp/);
     });
 
     test('tiled maxima of negative numbers alone are not the padding, nor those of -Infinity alone', async () => {
@@ -293,6 +312,34 @@ export function gpuBackendSuite(name: string, open: () => Promise<Backend>): voi
       for (const [i, n] of lengths.entries()) expect(results[i]).toEqual(ramp(n, 2));
       await narrow.dispose();
       await expect(narrow.relu(floats(1))).rejects.toThrow(DisposedError);
+    });
+
+    test('forty calls at once all give their results', async () => {
+      const results = await Promise.all(Array.from({ length: 40 }, (_, i) => gpu.binary('add', ramp(61, i), ramp(61))));
+      for (const [i, result] of results.entries()) expect(result).toEqual(ramp(61, i + 1));
+    });
+
+    test('memory that threads share is read like any other', async () => {
+      const shared = new Float32Array(new SharedArrayBuffer(61 * 4)).fill(2);
+      expect(await gpu.binary('add', shared, shared)).toEqual(new Float32Array(61).fill(4));
+    });
+
+    test('parameters that no kernel can have are typed errors, on every backend alike', async () => {
+      const x = floats(1, 2);
+      const wrong = <T>(value: unknown): T => value as T;
+      const refuses = (call: Promise<unknown>, argument: string) => expect(call).rejects.toMatchObject({ code: 'E_ARGUMENT', argument });
+      for (const eps of [Number.NaN, -1, Number.POSITIVE_INFINITY]) await refuses(gpu.rmsNorm(x, x, eps), 'eps');
+      await refuses(gpu.layerNorm(x, x, x, wrong(undefined)), 'eps');
+      await refuses(gpu.matmul(x, x, 1, 2, 1, { alpha: Number.NaN }), 'alpha');
+      await refuses(gpu.matmul(floats(), floats(), 2 ** 40, 0, 2 ** 40), 'm');
+      await refuses(gpu.convolve2d(x, floats(1), { inRows: 1, inColumns: 2, kernelRows: 1, kernelColumns: 1, padding: wrong('mirror') }), 'padding');
+      await refuses(gpu.convolve2d(x, x, wrong(undefined)), 'inRows');
+      await refuses(gpu.convolve2d(floats(), x, { inRows: 0, inColumns: 3, kernelRows: 1, kernelColumns: 2 }), 'inRows');
+      await refuses(gpu.leakyRelu(x, wrong(undefined)), 'a');
+      await refuses(gpu.reduce(wrong('median'), floats()), 'fn');
+      for (const other of [[1, 2], Float64Array.of(1), undefined, TensorView.create([2])]) await expect(gpu.relu(wrong(other))).rejects.toThrow(ArgumentError);
+      await refuses(gpu.add(x, wrong([1, 2])), 'b');
+      for (const cachedGraphs of [0, -1, 0.5, Number.NaN]) expect(() => new GpuBackend({ device: backend, cachedGraphs })).toThrow(ArgumentError);
     });
 
     test('misuse is a typed error that names the argument', async () => {

@@ -11,6 +11,11 @@ export type WeightData = Float32Array | Uint8Array;
  */
 export function encodeWeight(name: string, data: WeightData, rows: number, cols: number, type: DType): Uint8Array {
   checkSizes(name, rows, cols, type);
+  if (!(data instanceof Uint8Array || data instanceof Float32Array))
+    throw new ArgumentError(
+      'data',
+      `weight "${name}" is a Float32Array of numbers or a Uint8Array of packed blocks, got ${typeof data}: convert numbers by Float32Array.from()`,
+    );
   if (data instanceof Uint8Array) return checkedBytes(name, data, rows, cols, type);
   if (data.length !== rows * cols) {
     throw new ArgumentError('data', `weight "${name}" is [${rows}, ${cols}], ${rows * cols} numbers, got ${data.length}`);

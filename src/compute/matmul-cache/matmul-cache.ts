@@ -5,6 +5,7 @@ import type { TensorType } from '../../core/tensor.js';
 import type { Backend } from '../../runtime/backend.js';
 import { type BackendOptions, openBackend } from '../../runtime/select.js';
 import { TensorStore } from '../../runtime/tensors.js';
+import { backendOf, type ComputeTarget } from '../open.js';
 import { encodeWeight, type WeightData } from './encode.js';
 import { Held } from './held.js';
 import { type CachedWeight, MatmulRunner } from './runner.js';
@@ -58,9 +59,10 @@ export class GpuMatmulCache {
   #uploaded = 0;
   #disposed = false;
 
-  /** Over a backend of the caller's, which `dispose()` leaves alone; `create` opens one. */
-  constructor(backend: Backend, options: { readonly budgetBytes?: number; readonly owned?: boolean } = {}) {
+  /** Over a backend or a GPU device of the caller's, which `dispose()` leaves alone; `create` opens one. */
+  constructor(target: ComputeTarget, options: { readonly budgetBytes?: number; readonly owned?: boolean } = {}) {
     const { owned = false } = options;
+    const backend = backendOf(target);
     this.backend = backend;
     this.#budgetBytes = checkBudget(options.budgetBytes) ?? Number.POSITIVE_INFINITY;
     this.#tensors = new TensorStore(backend);
@@ -104,7 +106,8 @@ export class GpuMatmulCache {
    */
   async uploadWeight(name: string, data: WeightData, rows: number, cols: number, options: UploadWeightOptions = {}): Promise<void> {
     this.#check();
-    const type = options.type ?? (data instanceof Float32Array ? 'f32' : undefined);
+    if (typeof name !== 'string') throw new ArgumentError('name', `the name of a weight is a string, got ${String(name)}`);
+    const type = options.type ?? (data instanceof Uint8Array ? undefined : 'f32');
     if (type === undefined) throw new ArgumentError('type', `weight "${name}" comes as packed bytes: say their type, for example { type: 'q8_0' }`);
     const bytes = encodeWeight(name, data, rows, cols, type);
     const done = this.#life.use();

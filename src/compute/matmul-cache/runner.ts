@@ -1,5 +1,5 @@
 import type { DType } from '../../core/dtype.js';
-import { BusyError, DisposedError, defined, UnsupportedError } from '../../core/errors.js';
+import { DisposedError, defined, UnsupportedError } from '../../core/errors.js';
 import { GraphBuilder } from '../../graph/builder.js';
 import { Arena, allocateBanks } from '../../runtime/arena.js';
 import type { Backend, Bindings, Executable, Program, Region, Storage } from '../../runtime/backend.js';
@@ -38,12 +38,10 @@ interface PreparedRun {
   executable: Executable | undefined;
 }
 
-/** Runs in flight at once: half of the results that a backend's ring holds, so that others find room too. */
+/** Runs in flight at once: enough to keep a device busy, and half of the readback buffers that a backend keeps. */
 const maxInFlight = 8;
 /** Input or output of one run at most: a larger product is cut by rows. Half of the smallest binding limit of WebGPU. */
 const maxIoBytes = 64 << 20;
-/** Times that a run waits for the device because others hold every readback buffer. */
-const maxBusyRounds = 100;
 
 /**
  * Products y = x W^T by prepared executables, one for each weight and row bucket, over one pair of grow-only I/O buffers. A run writes, dispatches and copies in one submit, made in one
@@ -108,15 +106,8 @@ export class MatmulRunner {
 
   async #submit({ executable, input, output }: PreparedRun, bytes: Uint8Array, outputBytes: number): Promise<Uint8Array> {
     const runnable = defined(executable, 'the executable of a prepared run');
-    for (let round = 0; ; round++) {
-      try {
-        const [result] = await runnable.run([{ storage: input.storage, offset: input.offset, bytes }], [{ ...output, byteLength: outputBytes }]);
-        return defined(result, 'the result of a run');
-      } catch (error) {
-        if (!(error instanceof BusyError) || round >= maxBusyRounds) throw error;
-        await this.#backend.idle();
-      }
-    }
+    const [result] = await runnable.run([{ storage: input.storage, offset: input.offset, bytes }], [{ ...output, byteLength: outputBytes }]);
+    return defined(result, 'the result of a run');
   }
 
   /** What is bound to the present buffers, where it is. */

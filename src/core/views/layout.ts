@@ -18,6 +18,7 @@ export function formatLayout(layout: MemoryLayout): string {
 
 /** @throws ArgumentError where a size is not a whole number from 0. */
 export function assertShape(shape: Shape): void {
+  if (!Array.isArray(shape)) throw new ArgumentError('shape', `a shape is an array of sizes, got ${String(shape)}`);
   for (const [axis, size] of shape.entries()) assertWhole('shape', size, 0, `the size of axis ${axis}`);
   if (!Number.isSafeInteger(elementCount(shape))) throw new ArgumentError('shape', `[${shape.join(', ')}] has more elements than can be counted exactly`);
 }
@@ -42,6 +43,8 @@ export function columnMajorStrides(shape: Shape): number[] {
 export function layoutAxes(shape: Shape, layout: MemoryLayout): readonly Axis[] {
   if (layout === 'row-major') return stridedAxes(shape, rowMajorStrides(shape));
   if (layout === 'column-major') return stridedAxes(shape, columnMajorStrides(shape));
+  if (!Array.isArray(layout?.tiled))
+    throw new ArgumentError('layout', `a layout is 'row-major', 'column-major' or { tiled: [rows, columns] }, got ${String(layout)}`);
   return tiledAxes(shape, layout.tiled);
 }
 

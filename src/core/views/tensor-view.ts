@@ -201,8 +201,16 @@ export class TensorView<Data = undefined> {
     yield* walk(this.#axes.map(axisOffsets), this.offset, 0);
   }
 
-  /** The elements of a view that is linked to an array, last axis fastest, in memory of their own. */
+  /**
+   * The elements of a view that is linked to an array, last axis fastest, in memory of their own.
+   * @throws ArgumentError for a view of anything else.
+   */
   toArray(this: TensorView<HostData>): Float32Array<ArrayBuffer> {
+    if (lengthOf(this.data) === undefined)
+      throw new ArgumentError(
+        'view',
+        'the view is not linked to an array of numbers, so that it has no elements to read: make it by TensorView.over(array, shape)',
+      );
     const result = new Float32Array(this.numel);
     let next = 0;
     for (const linear of this.linearIndices()) result[next++] = this.data[linear] as number;
