@@ -13,6 +13,7 @@ import { type EigenOptions, type EigenResult, symmetricEigen } from './eigen.js'
 import { type HostArray, hostValues } from './host-array.js';
 import { backendOf } from './open.js';
 import { type Operation, OperationCache } from './operation-cache.js';
+import { type RowOperation, rowsOfPiece, runColumns, runRows } from './row-pieces.js';
 import { foldPartials, type MatrixView, matrixOf } from './tiled/reduce.js';
 import { MaxOp, MinOp, type ReduceOp, SumOp } from './tiled/reduce-op.js';
 
@@ -48,7 +49,9 @@ const tiledOps = { sum: SumOp, max: MaxOp, min: MinOp } as const;
  * Calls may run at the same time; the arrays of a call must not change until it resolves.
  *
  * Empty input: elementwise operations, softmax and their like give an empty result, sums 0, `max` -Infinity, `min` Infinity; `vecAdd` refuses it. NaN and infinities go through as IEEE 754
- * says; each method says where it differs. Input may be longer than one dispatch dimension reaches (16,776,960 elements).
+ * says; each method says where it differs. Input may be longer than one dispatch dimension reaches (16,776,960 elements), and longer than one binding of the device holds (its
+ * `maxStorageBufferBindingSize`, 128 MiB at least): elementwise operations, sums and their like, row operations whose rows fit, and products with large a [m, k] or large transposed b [n, k] then go through
+ * in pieces. The other operands have to fit a binding: UnsupportedError.
  */
 export class GpuBackend {
   readonly #opening: () => Promise<Backend>;
@@ -82,7 +85,7 @@ export class GpuBackend {
   async unary(fn: UnaryFunction, x: HostArray, scalars: { a?: number; b?: number } = {}): Promise<Float32Array> {
     const data = hostValues('x', x);
     if (data.length === 0) return new Float32Array();
-    return this.#run({ key: `${fn} ${scalars.a} ${scalars.b}`, shapes: [[data.length]], build: (g, [a]) => g.unary(fn, need(a), scalars) }, [data]);
+    return this.#elements(`${fn} ${scalars.a} ${scalars.b}`, (g, [a]) => g.unary(fn, need(a), scalars), [data]);
   }
 
   /** y = fn(a, b) for equal lengths. */
@@ -90,7 +93,7 @@ export class GpuBackend {
     const [x, y] = [hostValues('a', a), hostValues('b', b)];
     sameLength(fn, x, y);
     if (x.length === 0) return new Float32Array();
-    return this.#run({ key: fn, shapes: [[x.length], [y.length]], build: (g, [p, q]) => g.binary(fn, need(p), need(q)) }, [x, y]);
+    return this.#elements(fn, (g, [p, q]) => g.binary(fn, need(p), need(q)), [x, y]);
   }
 
   add(a: HostArray, b: HostArray): Promise<Float32Array> {
@@ -127,8 +130,10 @@ export class GpuBackend {
     const [x, y] = [hostValues('a', a), hostValues('b', b)];
     sameLength('dot', x, y);
     if (x.length === 0) return 0;
-    const [sum = Number.NaN] = await this.#run({ key: 'dot', shapes: [[x.length], [y.length]], build: (g, inputs) => g.add('dot', {}, inputs) }, [x, y]);
-    return sum;
+    const build: Build = (g, inputs) => g.add('dot', {}, inputs);
+    return this.#folded(x.length, 'sum', (from, to) => {
+      return this.#run({ key: 'dot', shapes: [[to - from], [to - from]], build }, [x.subarray(from, to), y.subarray(from, to)]);
+    });
   }
 
   /** max(x, 0). NaN stays NaN. */
@@ -200,9 +205,12 @@ export class GpuBackend {
     const shape = rowsOf(data, rows ?? 1);
     if (!Object.hasOwn(emptyReduction, fn)) throw new ArgumentError('fn', `reduce knows ${Object.keys(emptyReduction).join(', ')}, got ${String(fn)}`);
     if (data.length === 0) return rows === undefined ? emptyReduction[fn] : new Float32Array(rows).fill(emptyReduction[fn]);
-    const build = (g: GraphBuilder, inputs: readonly NodeId[]): NodeId => g.add('reduce', { fn, axes: [1], keepDims: false }, inputs);
-    const result = await this.#run({ key: `reduce ${fn}`, shapes: [shape], build }, [data]);
-    return rows === undefined ? (result[0] ?? Number.NaN) : result;
+    const build: Build = (g, inputs) => g.add('reduce', { fn, axes: [1], keepDims: false }, inputs);
+    const operation = { key: `reduce ${fn}`, build } as const;
+    if (rows === undefined)
+      return this.#folded(data.length, fn, (from, to) => this.#run({ ...operation, shapes: [[1, to - from]] }, [data.subarray(from, to)]));
+    const width = shape[1];
+    return this.#rows({ ...operation, rows, widths: [width], out: 1, shapes: (count) => [[count, width]] }, [data]);
   }
 
   /** The sum of all elements; with `rows`, of each row. */
@@ -217,7 +225,7 @@ export class GpuBackend {
     const [data, gains] = [hostValues('x', x), hostValues('gain', gain)];
     const shape = normRows(data, gains);
     if (data.length === 0) return new Float32Array();
-    return this.#run({ key: `rmsNorm ${eps}`, shapes: [shape, [gains.length]], build: (g, inputs) => g.add('rmsNorm', { eps }, inputs) }, [data, gains]);
+    return this.#norm(`rmsNorm ${eps}`, (g, inputs) => g.add('rmsNorm', { eps }, inputs), shape, [data, gains]);
   }
 
   /** (x - mean) / sqrt(variance + eps) gain + bias, by rows as long as the gain. */
@@ -226,8 +234,7 @@ export class GpuBackend {
     const shape = normRows(data, gains);
     sameLength('layerNorm: gain and bias', gains, biases);
     if (data.length === 0) return new Float32Array();
-    const build = (g: GraphBuilder, inputs: readonly NodeId[]): NodeId => g.add('layerNorm', { eps }, inputs);
-    return this.#run({ key: `layerNorm ${eps}`, shapes: [shape, [gains.length], [gains.length]], build }, [data, gains, biases]);
+    return this.#norm(`layerNorm ${eps}`, (g, inputs) => g.add('layerNorm', { eps }, inputs), shape, [data, gains, biases]);
   }
 
   /** c [m, n] = alpha a [m, k] b [k, n], row-major; a as [k, m] and b as [n, k] where they are stored transposed. A zero size gives zeros (k = 0) or nothing (m or n = 0). */
@@ -243,9 +250,17 @@ export class GpuBackend {
     }
     if (!Number.isSafeInteger(m * n)) throw new ArgumentError('m', `a result [${m}, ${n}] has more elements than can be counted exactly`);
     if (m * k * n === 0) return new Float32Array(m * n);
-    const build = (g: GraphBuilder, inputs: readonly NodeId[]): NodeId =>
-      g.add('matmul', { transposeA, transposeB, alpha, ...(rounded ? { rounded: true as const } : {}) }, inputs);
-    return this.#run({ key: `matmul ${transposeA} ${transposeB} ${alpha} ${rounded}`, shapes, build }, [x, y]);
+    const build: Build = (g, inputs) => g.add('matmul', { transposeA, transposeB, alpha, ...(rounded ? { rounded: true as const } : {}) }, inputs);
+    const key = `matmul ${transposeA} ${transposeB} ${alpha} ${rounded}`;
+    // Rows of c are rows of a, and its columns rows of a transposed b: either may be taken in pieces.
+    const rows = (b: Float32Array, columns: number): Promise<Float32Array> => {
+      const shapeB = transposeB ? [columns, k] : [k, columns];
+      if (transposeA) return this.#run({ key, shapes: [[k, m], shapeB], build }, [x, b]);
+      return this.#rows({ key, build, rows: m, widths: [k, 0], out: columns, shapes: (count) => [[count, k], shapeB] }, [x, b]);
+    };
+    if (!transposeB) return rows(y, n);
+    const step = rowsOfPiece({ rows: n, widths: [k], out: transposeA ? m : 1 }, await this.#mostNumbers());
+    return runColumns((start, count) => rows(y.subarray(start * k, (start + count) * k), count), m, n, step);
   }
 
   /** Cross-correlation (the kernel is not flipped): out[o, r, c] = sum in[i, r s + p, c s + q] kernel[o, i, p, q]. */
@@ -322,7 +337,45 @@ export class GpuBackend {
     const data = hostValues('x', x);
     const shape = rowsOf(data, rows);
     if (data.length === 0) return new Float32Array();
-    return this.#run({ key: op, shapes: [shape], build: (g, inputs) => g.add(op, { axis: 1 }, inputs) }, [data]);
+    const width = shape[1];
+    return this.#rows(
+      { key: op, build: (g, inputs) => g.add(op, { axis: 1 }, inputs), rows, widths: [width], out: width, shapes: (count) => [[count, width]] },
+      [data],
+    );
+  }
+
+  /** Every element by itself. */
+  #elements(key: string, build: Build, inputs: readonly Float32Array[]): Promise<Float32Array> {
+    const rows = inputs[0]?.length ?? 0;
+    return this.#rows({ key, build, rows, widths: inputs.map(() => 1), out: 1, shapes: (count) => inputs.map(() => [count]) }, inputs);
+  }
+
+  /** Rows with what all of them share after them: a gain, a bias. */
+  #norm(key: string, build: Build, [rows, width]: readonly [number, number], inputs: readonly Float32Array[]): Promise<Float32Array> {
+    const shared = inputs.slice(1).map((data) => [data.length]);
+    const operation = { key, build, rows, widths: [width, ...shared.map(() => 0)], out: width, shapes: (count: number) => [[count, width], ...shared] };
+    return this.#rows(operation, inputs);
+  }
+
+  async #rows(operation: RowOperation, inputs: readonly Float32Array[]): Promise<Float32Array> {
+    return runRows((part, data) => this.#run(part, data), operation, inputs, await this.#mostNumbers());
+  }
+
+  /** One number of all elements: of what `part` makes of pieces that a binding holds, where there are more of them than that. */
+  async #folded(length: number, fn: ReduceFunction, part: (from: number, to: number) => Promise<Float32Array>): Promise<number> {
+    const step = rowsOfPiece({ rows: length, widths: [1], out: 1 }, await this.#mostNumbers());
+    if (step === length) return (await part(0, length))[0] ?? Number.NaN;
+    let whole: number | undefined;
+    for (let from = 0; from < length; from += step) {
+      const to = Math.min(from + step, length);
+      const [value = Number.NaN] = await part(from, to);
+      whole = folds[fn](whole, fn === 'mean' ? (value * (to - from)) / length : value);
+    }
+    return Math.fround(whole ?? Number.NaN);
+  }
+
+  async #mostNumbers(): Promise<number> {
+    return Math.floor((await this.#open()).maxBindingBytes / 4);
   }
 
   async #run(operation: Operation, inputs: readonly Float32Array[]): Promise<Float32Array> {
@@ -335,6 +388,18 @@ export class GpuBackend {
     return this.#backend;
   }
 }
+
+type Build = Operation['build'];
+
+const sumOf = (a: number | undefined, b: number): number => (a ?? 0) + b;
+/** Pieces to a whole, in f64. NaN goes through `Math.max` and `Math.min`. */
+const folds: { readonly [F in ReduceFunction]: (before: number | undefined, value: number) => number } = {
+  sum: sumOf,
+  mean: sumOf,
+  max: (a, b) => Math.max(a ?? b, b),
+  min: (a, b) => Math.min(a ?? b, b),
+  prod: (a, b) => (a ?? 1) * b,
+};
 
 const emptyReduction: { readonly [F in ReduceFunction]: number } = {
   sum: 0,

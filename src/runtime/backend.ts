@@ -100,6 +100,8 @@ export interface Backend {
   /** Whether waiting for a read keeps this thread busy with asking, as Dawn in Node does, so that it is better asked for late. */
   readonly polls?: boolean;
   readonly weights: WeightStore;
+  /** Most bytes of one value of a graph, weights excepted, which are split. */
+  readonly maxBindingBytes: number;
   /** Which fused operations of a decode step the backend does not want, and why; undefined where it wants none. */
   readonly refuses?: Target<unknown>['refuses'] | undefined;
   /** What is fast here: f16 numbers, and products of f16 matrices in hardware. */

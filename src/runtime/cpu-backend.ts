@@ -76,6 +76,10 @@ export class CpuBackend implements Backend {
     return this.#target.weights;
   }
 
+  get maxBindingBytes(): number {
+    return this.#target.memory.maxBindingBytes;
+  }
+
   program(graph: Graph): Program {
     const plan = planGraph(graph, this.#target);
     return {

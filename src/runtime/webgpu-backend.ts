@@ -130,6 +130,10 @@ export class WebGpuBackend implements Backend {
     return this.#target.weights;
   }
 
+  get maxBindingBytes(): number {
+    return this.#target.memory.maxBindingBytes;
+  }
+
   get refuses(): Target<GpuKernel>['refuses'] {
     return this.#target.refuses;
   }

@@ -26,6 +26,7 @@ export function storingBackend(shardRows = 4, rowGroup = 2): StoringBackend {
     reason: 'a test',
     checks: 'checked',
     timesSteps: true,
+    maxBindingBytes: Number.POSITIVE_INFINITY,
     arithmetic: { halves: false, matrices: false },
     weights: {
       rowGroup,
