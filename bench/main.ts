@@ -6,7 +6,7 @@
 import { readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { BenchResult } from './support/result.js';
-import { compareReport, readResults, reportOf, saveReport } from './support/results-file.js';
+import { comparisonText, readComparison, readResults, reportOf, saveReport } from './support/results-file.js';
 
 /** What each benchmark's module exports. */
 interface Benchmark {
@@ -60,20 +60,24 @@ async function main(args: readonly string[]): Promise<number> {
     await list(files);
     return 2;
   }
+  const [save, compare] = ['save', 'compare'].map((option) => optionValue(rest, option));
+  // Before anything is measured: a file that cannot be used must not cost the figures.
+  if (save !== undefined) readResults(save);
+  const before = compare === undefined ? undefined : readComparison(compare);
   const result = await benchmark.run(rest);
-  if (isResult(result)) report(name ?? '', rest, result);
+  if (!isResult(result)) return 0;
+  const made = reportOf(name ?? '', rest, result);
+  if (rest.includes('--json')) console.log(JSON.stringify(made));
+  if (compare !== undefined && before !== undefined) console.error(comparisonText(compare, before, made));
+  if (save !== undefined) saveReport(save, made);
   return 0;
 }
 
-function report(name: string, args: readonly string[], result: BenchResult): void {
-  const made = reportOf(name, args, result);
-  const [save, compare] = ['save', 'compare'].map((option) => optionValue(args, option));
-  if (args.includes('--json')) console.log(JSON.stringify(made));
-  if (compare !== undefined) {
-    const lines = compareReport(readResults(compare), made).map(({ line }) => `  ${line}`);
-    console.error(lines.length > 0 ? [`beside ${compare}:`, ...lines].join('\n') : `${compare} has none of these figures`);
-  }
-  if (save !== undefined) saveReport(save, made);
+/** What was asked for and cannot be is one line, here as in `centella`; the stack is for whoever asks for it. */
+function failed(error: unknown): number {
+  const stack = process.env['CENTELLA_DEBUG'] === '1' || !(error instanceof Error) || (error.constructor !== Error && !('code' in error));
+  console.error(stack ? error : `bench: ${error.message}`);
+  return 1;
 }
 
 function optionValue(args: readonly string[], name: string): string | undefined {
@@ -84,4 +88,4 @@ function optionValue(args: readonly string[], name: string): string | undefined 
 }
 
 // Dawn keeps the process alive: the end is said, not awaited.
-process.exit(await main(process.argv.slice(2)));
+process.exit(await main(process.argv.slice(2)).catch(failed));

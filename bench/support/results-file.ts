@@ -42,11 +42,24 @@ function isOwn(arg: string): boolean {
   return /^--(json|save|compare)(=|$)/.test(arg);
 }
 
+/** @throws Error where the file is none of results. */
 export function readResults(path: string): ResultsFile {
   if (!existsSync(path)) return { reports: [] };
-  const read: unknown = JSON.parse(readFileSync(path, 'utf8'));
-  if (typeof read !== 'object' || read === null || !('reports' in read)) throw new Error(`${path} is no file of results: --save=FILE makes one`);
+  let read: unknown;
+  try {
+    read = JSON.parse(readFileSync(path, 'utf8'));
+  } catch (cause) {
+    throw new Error(`${path} is no file of results: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+  }
+  if (typeof read !== 'object' || read === null || !('reports' in read) || !Array.isArray(read.reports))
+    throw new Error(`${path} is no file of results, it has no list of reports: --save=FILE makes one`);
   return read as ResultsFile;
+}
+
+/** What to compare with. @throws Error where there is none: a guard without anything to hold figures against would pass all of them. */
+export function readComparison(path: string): ResultsFile {
+  if (!existsSync(path)) throw new Error(`--compare=${path}: there is no such file; --save=FILE makes one`);
+  return readResults(path);
 }
 
 /** Adds a report; older figures of the same keys leave the reports of the same benchmark and device. */
@@ -88,16 +101,35 @@ export interface Comparison {
   readonly gain: number;
 }
 
-/** This report's figures beside those that a file has of them, the worst first. */
+/** This report's figures beside those that a file has of them on the same device, the worst first. */
 export function compareReport({ reports }: ResultsFile, report: BenchReport): readonly Comparison[] {
-  const known = new Map(reports.filter(({ bench }) => bench === report.bench).flatMap(({ figures }) => figures.map((figure) => [figureKey(figure), figure])));
+  const same = reports.filter(({ bench, adapter }) => bench === report.bench && adapter === report.adapter);
+  const known = new Map(same.flatMap(({ figures }) => figures.map((figure) => [figureKey(figure), figure])));
   const compared = report.figures.flatMap((figure): Comparison[] => {
     const before = known.get(figureKey(figure));
     if (before === undefined || before.unit !== figure.unit) return [];
-    const gain = higherIsBetter(figure.unit) ? figure.value / before.value : before.value / figure.value;
+    const gain = higherIsBetter(figure.unit) ? quotient(figure.value, before.value) : quotient(before.value, figure.value);
     const by = figure.by === undefined || figure.by === ownName ? '' : ` by ${figure.by}`;
     const checks = figure.checks === undefined ? '' : `, ${figure.checks}`;
     return [{ gain, line: `${gain.toFixed(3)}  ${figure.name}${by}${checks}: ${formatFigure(figure)}, was ${formatFigure(before)}` }];
   });
   return compared.sort((a, b) => a.gain - b.gain);
+}
+
+/** Nothing is as much as nothing: counts may be 0. A figure that is no number is the worst. */
+function quotient(a: number, b: number): number {
+  const ratio = a === b ? 1 : a / b;
+  return Number.isNaN(ratio) ? 0 : ratio;
+}
+
+/** What a guard prints: the ratios, and how many figures it could say nothing of, and why. */
+export function comparisonText(path: string, file: ResultsFile, report: BenchReport): string {
+  const lines = compareReport(file, report).map(({ line }) => `  ${line}`);
+  const missing = report.figures.length - lines.length;
+  const others = [...new Set(file.reports.filter(({ bench }) => bench === report.bench).map(({ adapter }) => adapter))].filter(
+    (name) => name !== report.adapter,
+  );
+  const why = others.length === 0 ? '' : `; it also has ${report.bench} on ${others.join(', ')}, which is not compared`;
+  const rest = missing === 0 ? [] : [`  ${missing} of ${report.figures.length} figures are not in it for ${report.adapter}${why}`];
+  return [`beside ${path}:`, ...lines, ...rest].join('\n');
 }

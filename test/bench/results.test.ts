@@ -1,7 +1,10 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { BenchArgs } from '../../bench/support/args.js';
 import { type BenchReport, type Figure, formatFigure, formatNumber, rates, spread } from '../../bench/support/result.js';
-import { compareReport, formatResults, merged } from '../../bench/support/results-file.js';
+import { compareReport, comparisonText, formatResults, merged, readComparison, readResults } from '../../bench/support/results-file.js';
 
 function report(figures: readonly Figure[], bench = 'decode'): BenchReport {
   return { bench, command: `bench ${bench}`, date: '2026-01-01', machine: { node: '20' }, adapter: 'a device', figures };
@@ -32,6 +35,34 @@ describe('a comparison', () => {
     const compared = compareReport(before, report([rate('a', 150), time(100), rate('new', 1)]));
     expect(compared.map(({ gain }) => gain)).toEqual([0.5, 1.5]);
     expect(compared[0]?.line).toContain('load: 100 ms, was 50.0 ms');
+  });
+
+  it('takes nothing for as much as nothing, and what is no number for the worst', () => {
+    const count = (value: number, name = 'compiled twice'): Figure => ({ name, value, unit: 'count' });
+    const gains = (before: number, now: number): number[] =>
+      compareReport({ reports: [report([count(before)])] }, report([count(now)])).map(({ gain }) => gain);
+    expect([gains(0, 0), gains(2, 0), gains(0, 2), gains(2, Number.NaN)]).toEqual([[1], [Infinity], [0], [0]]);
+  });
+
+  it('is with the same device, and says what it could not compare', () => {
+    const file = { reports: [{ ...report([rate('a', 1)]), adapter: 'another device' }, report([rate('b', 1)])] };
+    expect(compareReport(file, report([rate('a', 5)]))).toEqual([]);
+    expect(comparisonText('x.json', file, report([rate('a', 5), rate('b', 2)]))).toBe(
+      'beside x.json:\n  2.000  b: 2.00 tok/s, was 1.00 tok/s\n  1 of 2 figures are not in it for a device; it also has decode on another device, which is not compared',
+    );
+    expect(comparisonText('x.json', file, report([rate('b', 2)])).split('\n')).toHaveLength(2);
+  });
+
+  it('is not made with a file that is absent or damaged', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'centella-results-'));
+    const path = join(folder, 'kept.json');
+    expect(() => readComparison(path)).toThrow('there is no such file; --save=FILE makes one');
+    expect(readResults(path)).toEqual({ reports: [] });
+    for (const text of ['{', '[]', 'null', '{"reports": 5}']) {
+      writeFileSync(path, text);
+      expect(() => readComparison(path)).toThrow('is no file of results');
+    }
+    rmSync(folder, { recursive: true });
   });
 
   it('leaves out figures of other benchmarks and other checks', () => {
