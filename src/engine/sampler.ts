@@ -13,7 +13,7 @@ export interface SamplingOptions {
   readonly topP?: number;
   /** Keep tokens at least this fraction as likely as the most likely one; 0 keeps all. Default 0.05. */
   readonly minP?: number;
-  /** Divides positive and multiplies negative logits of tokens in the prompt or the text so far; 1 does nothing. Default 1. */
+  /** Divides positive and multiplies negative logits of tokens in the prompt or the text so far: 0.01 to 100, 1 does nothing. Default 1. */
   readonly repetitionPenalty?: number;
   /** Subtracted from a token's logit for each time that it was generated. Default 0. */
   readonly frequencyPenalty?: number;
@@ -43,7 +43,8 @@ const ranges: { readonly [K in keyof ResolvedSampling]: Range } = {
   topK: { min: 0, max: 2 ** 31, integer: true },
   topP: { min: 0, max: 1, above: true },
   minP: { min: 0, max: 1 },
-  repetitionPenalty: { min: 0, max: 100, above: true },
+  // Less would take logits out of f32.
+  repetitionPenalty: { min: 0.01, max: 100 },
   frequencyPenalty: { min: -100, max: 100 },
   presencePenalty: { min: -100, max: 100 },
   seed: { min: 0, max: Number.MAX_SAFE_INTEGER, integer: true },

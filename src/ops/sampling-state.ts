@@ -58,6 +58,9 @@ export function isPenalised({ repetitionPenalty, frequencyPenalty, presencePenal
 /** Temperatures below this are 0: quotients by them leave f32. */
 const leastTemperature = 2 ** -100;
 
+/** The least part of the probabilities that f32 holds: 0 would keep no token. */
+const leastPart = 2 ** -126;
+
 /** The words before `counts` for a generation that has drawn `step` tokens. */
 export function samplingHeader(parameters: SamplingParameters, step = 0): Uint32Array<ArrayBuffer> {
   const words = new Uint32Array(samplingWord.counts);
@@ -65,7 +68,7 @@ export function samplingHeader(parameters: SamplingParameters, step = 0): Uint32
   const { temperature, topP, minP, repetitionPenalty, frequencyPenalty, presencePenalty } = parameters;
   floats[samplingWord.temperature] = temperature < leastTemperature ? 0 : temperature;
   words[samplingWord.topK] = parameters.topK;
-  floats[samplingWord.topP] = topP;
+  floats[samplingWord.topP] = Math.max(topP, leastPart);
   floats[samplingWord.minP] = minP;
   floats[samplingWord.repetition] = repetitionPenalty;
   floats[samplingWord.frequency] = frequencyPenalty;

@@ -78,6 +78,7 @@ describe('a generation', () => {
   test.each([
     ['the defaults', { seed: 3 }],
     ['penalties', { seed: 4, repetitionPenalty: 1.3, frequencyPenalty: 0.4, presencePenalty: 0.2, temperature: 1.1, topK: 0 }],
+    ['a top-p and a temperature that f32 takes for nothing', { seed: 4, topP: 1e-300, temperature: 1e-300 }],
     ['temperature 0 with penalties', { temperature: 0, repetitionPenalty: 1.2 }],
   ])('is the same chosen on the device and on the host: %s', async (_, options) => {
     const seen: number[][] = [];

@@ -39,6 +39,7 @@ describe('options', () => {
     { minP: -0.1 },
     { minP: 2 },
     { repetitionPenalty: 0 },
+    { repetitionPenalty: 1e-40 },
     { frequencyPenalty: 1000 },
     { presencePenalty: Number.NEGATIVE_INFINITY },
     { seed: 0.5 },
