@@ -1,10 +1,10 @@
 /** The file that keeps what was measured on an adapter. */
 
 import type { GpuCapabilities } from '../core/capabilities.js';
-import { CentellaError, UnsupportedError } from '../core/errors.js';
+import { ArgumentError, CentellaError, UnsupportedError } from '../core/errors.js';
 import { adapterKey, checkTuning, mergeTuning, parseTuning, refuseTuning, type Tuning } from '../core/tuning.js';
 import { checkEntries, type TuningCheck } from '../kernels/decode/tuned.js';
-import { cacheFolder, cachePath, readCacheFile, writeCacheFile } from '../platform/cache-folder.js';
+import { cacheFolder, cachePath, readCacheFile, updateCacheFile } from '../platform/cache-folder.js';
 
 /** 'auto': the adapter's file, where this runtime has files and there is one. 'none': shipped shapes. Else a table of the caller's, in browsers for instance. */
 export type TuningChoice = 'auto' | 'none' | Tuning;
@@ -54,7 +54,7 @@ export async function findTuning(choice: TuningChoice, capabilities: GpuCapabili
   if (path === undefined) return { report: none };
   try {
     const text = await readCacheFile(path);
-    return text === undefined ? { report: none } : reported(parseTuning(text), path, capabilities);
+    return text === undefined ? { report: none } : read(text, path, capabilities);
   } catch (error) {
     if (error instanceof CentellaError) return { report: { ...none, source: path, problem: error.message } };
     throw error;
@@ -80,7 +80,19 @@ export function tuningWarnings({ source, problem, ignored }: TuningReport): read
 export async function writeTuning(tuning: Tuning, capabilities: GpuCapabilities): Promise<string> {
   const path = tuningPath(capabilities);
   if (path === undefined) throw new UnsupportedError('this runtime has no cache folder for a tuning: keep the object and hand it to `openBackend`');
-  const { tuning: before } = await findTuning('auto', capabilities);
-  await writeCacheFile(path, `${JSON.stringify(before === undefined ? tuning : mergeTuning(before, tuning), undefined, 2)}\n`);
+  await updateCacheFile(path, (text) => {
+    const before = text === undefined ? undefined : read(text, path, capabilities).tuning;
+    return `${JSON.stringify(before === undefined ? tuning : mergeTuning(before, tuning), undefined, 2)}\n`;
+  });
   return path;
+}
+
+/** What a file's text is to a device. */
+function read(text: string, path: string, capabilities: GpuCapabilities): FoundTuning {
+  try {
+    return reported(parseTuning(text), path, capabilities);
+  } catch (error) {
+    if (error instanceof ArgumentError) return { report: { ...none, source: path, problem: error.message } };
+    throw error;
+  }
 }

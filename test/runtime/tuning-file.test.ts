@@ -1,6 +1,6 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { baseCapabilities, type GpuCapabilities } from '../../src/core/capabilities.js';
 import { adapterKey, type Tuning, tuningVersion } from '../../src/core/tuning.js';
@@ -67,6 +67,28 @@ it('is a warning that names the file where that is broken, foreign or of another
   expect(tuningWarnings((await findTuning('auto', card)).report)).toEqual([
     `the tuning file ${pathOf()} has a shape for sums q8_0[1024] x 1024 that is ignored: 3 subgroups to a row do not divide 4`,
   ]);
+});
+
+it('loses nothing to writers at the same time, and leaves nothing beside it', async () => {
+  const depths = [1024, 2048, 3072, 4096, 5120];
+  await Promise.all(depths.map((depth) => writeTuning({ ...tuning, products: [{ ...product, depth }] }, card)));
+  expect((await findTuning('auto', card)).tuning?.products.map(({ depth }) => depth).sort((a, b) => a - b)).toEqual(depths);
+  expect(readdirSync(dirname(pathOf()))).toEqual([basename(pathOf())]);
+});
+
+it('is written although a writer was killed in the middle', async () => {
+  keep('{');
+  writeFileSync(`${pathOf()}.lock`, '');
+  utimesSync(`${pathOf()}.lock`, 0, 0);
+  await writeTuning(tuning, card);
+  expect((await findTuning('auto', card)).tuning).toEqual(tuning);
+});
+
+it('is an error where the cache folder is none', async () => {
+  writeFileSync(join(folder, 'centella'), '');
+  await expect(writeTuning(tuning, card)).rejects.toMatchObject({ code: 'E_IO', message: expect.stringContaining(`cannot write ${pathOf()}`) });
+  const { report } = await findTuning('auto', card);
+  expect(tuningWarnings(report)).toEqual([expect.stringContaining('cannot read')]);
 });
 
 it('is written anew over a broken file', async () => {
