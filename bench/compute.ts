@@ -48,7 +48,7 @@ const hosted: readonly Workload[] = [add(10_000), add(1_000_000), add(10_000_000
 
 export async function run(args: readonly string[]): Promise<BenchResult> {
   const known = new BenchArgs(args, { flags: ['checked', 'peers', 'only-peers', 'small'], values: ['runs', 'device'] });
-  const backend = await openBackend({ device: known.device(), checked: known.flag('checked') });
+  const backend = await openBackend({ device: known.device(), checked: known.flag('checked'), tuning: 'none' });
   console.error(`${backend.name} (${backend.checks})`);
   const figures: Figure[] = [];
   if (!known.flag('only-peers')) figures.push(...(await hostToHost(backend, known.count('runs', 10), known.flag('small'))));

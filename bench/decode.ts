@@ -3,17 +3,21 @@
  * each of them (--expose-gc is not needed: what matters is that it does not grow), and the slowest steps of one decode run.
  * Arguments: model files, --synthetic=NAME:MIX; --context=N,... prompt tokens (default 512), --tokens=N (default 128), --runs=N (default 5), --device=webgpu or cpu, --checked,
  * --peers: the same files by the peers that are installed; --temperature=T, --top-k=K, --top-p=P, --min-p=P, --repetition-penalty=R: draw, as `generate` does; --host: draw on the host;
- * --unfilled: greedy steps over a cache of zeros, for contexts whose prompt would take minutes.
+ * --unfilled: greedy steps over a cache of zeros, for contexts whose prompt would take minutes; --tuned: with the kernel shapes that `centella tune` measured on this adapter, which figures are told
+ * apart by: without it the shipped shapes are measured, whatever file there is.
  */
 
 import { byteLengthOfType } from '../src/core/tensor.js';
 import type { GenerateOptions } from '../src/engine/generate-options.js';
 import { loadModel } from '../src/engine/load.js';
+import type { Model } from '../src/engine/model.js';
 import type { SamplingOptions } from '../src/engine/sampler.js';
 import type { Decoder } from '../src/model/decoder.js';
 import { decoderNames } from '../src/model/decoder-graph.js';
 import { profileRows } from '../src/runtime/profile.js';
 import type { DeviceChoice } from '../src/runtime/select.js';
+import type { TuningReport } from '../src/runtime/tuning-file.js';
+import { WebGpuBackend } from '../src/runtime/webgpu-backend.js';
 import { llamaFigures } from './peers/llama.js';
 import { BenchArgs } from './support/args.js';
 import { type BenchModel, modelOptions, modelsOf, promptIds } from './support/models.js';
@@ -23,7 +27,7 @@ export const summary = 'decode tokens a second of GGUF models, by the clock';
 
 export async function run(args: readonly string[]): Promise<BenchResult> {
   const known = new BenchArgs(args, {
-    flags: ['checked', 'peers', 'host', 'unfilled'],
+    flags: ['checked', 'peers', 'host', 'unfilled', 'tuned'],
     values: [...modelOptions, 'context', 'tokens', 'runs', 'device', ...samplingNames.keys()],
   });
   const [tokens, runs] = [known.count('tokens', 128), known.count('runs', 5)];
@@ -38,6 +42,7 @@ export async function run(args: readonly string[]): Promise<BenchResult> {
         device: known.device(),
         checked: known.flag('checked'),
         unfilled: known.flag('unfilled'),
+        tuned: known.flag('tuned'),
         sampling: samplingOf(known),
       };
       const measured = await measure(model, options);
@@ -56,6 +61,7 @@ interface Options {
   readonly device: DeviceChoice;
   readonly checked: boolean;
   readonly unfilled: boolean;
+  readonly tuned: boolean;
   readonly sampling: GenerateOptions;
 }
 
@@ -75,9 +81,10 @@ function samplingOf(args: BenchArgs): GenerateOptions {
 
 async function measure(
   { name, path }: BenchModel,
-  { context, tokens, runs, device, checked, unfilled, sampling }: Options,
+  { context, tokens, runs, device, checked, unfilled, tuned, sampling }: Options,
 ): Promise<{ adapter: string; figure: Figure }> {
-  using model = await loadModel(path, { device, checked, contextLength: Math.max(1024, context + tokens) });
+  using model = await loadModel(path, { device, checked, contextLength: Math.max(1024, context + tokens), tuning: tuned ? 'auto' : 'none' });
+  const tuning = tuned ? tuningOf(model) : undefined;
   const prompt = promptIds(context);
   if (unfilled) await clearCache(model.decoder);
   const rates: number[] = [];
@@ -94,17 +101,23 @@ async function measure(
   const { name: adapter, checks } = model.backend;
   const drawn = sampling.temperature === 0 ? '' : sampling.adjustLogits === undefined ? ' drawn' : ' drawn on the host';
   const figure: Figure = {
-    name: `${name} after ${context}${unfilled ? ' zeros' : drawn}`,
+    name: `${name} after ${context}${unfilled ? ' zeros' : drawn}${tuned ? ' tuned' : ''}`,
     ...spread(rates),
     unit: 'tok/s',
     checks,
-    details: { tokens, heapMiB, load: model.loadTimings, ...(drawn === '' ? {} : { sampling }) },
+    details: { tokens, heapMiB, load: model.loadTimings, ...(drawn === '' ? {} : { sampling }), ...(tuning === undefined ? {} : { tuning }) },
   };
   console.error(`${figure.name}: ${formatFigure(figure)}, ${runs} runs of ${tokens} tokens, ${checks}, ${adapter}`);
   console.error(`  heap after each run: ${heapMiB.join(', ')} MiB`);
   const rows = profileRows(await model.profile(), (label) => label.replace(/^blk\.\d+\./, '')).slice(0, 6);
   console.error(`  ${rows.map(({ label, microseconds }) => `${label} ${microseconds.toFixed(0)} us`).join(', ')}`);
   return { adapter, figure };
+}
+
+/** @throws Error where no measured shape would be used: the figure would be called what it is not. */
+function tuningOf({ decoder: { backend } }: Model): TuningReport {
+  if (backend instanceof WebGpuBackend && backend.tuning.used.length > 0) return backend.tuning;
+  throw new Error(`--tuned: no measured shapes for ${backend.name}: run \`centella tune MODEL\` first`);
 }
 
 /** Zeros in every key and value: what stands in fresh memory may be no numbers. */

@@ -67,7 +67,7 @@ async function once({ path }: BenchModel, known: BenchArgs): Promise<Run> {
   const began = performance.now();
   const kernels = gpu === undefined ? undefined : watchKernels(gpu.device, began);
   const prompt = promptIds(known.count('prompt', 128));
-  const model = await loadModel(path, { device: gpu ?? 'cpu', promptTokens: prompt.length });
+  const model = await loadModel(path, { device: gpu ?? 'cpu', promptTokens: prompt.length, tuning: 'none' });
   const loadMs = performance.now() - began;
   await model.generate(prompt, { maxTokens: 1, temperature: 0 }).result;
   const firstTokenMs = performance.now() - began;

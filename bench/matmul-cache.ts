@@ -40,7 +40,7 @@ interface Timing {
 export async function run(args: readonly string[]): Promise<BenchResult> {
   const option = (name: string): string | undefined => args.find((arg) => arg.startsWith(`--${name}=`))?.slice(name.length + 3);
   const device = option('device');
-  const backend = await openBackend({ device: device === 'cpu' || device === 'webgpu' ? device : 'auto' });
+  const backend = await openBackend({ device: device === 'cpu' || device === 'webgpu' ? device : 'auto', tuning: 'none' });
   const only = option('only');
   const cache = new GpuMatmulCache(backend);
   const product = only === 'time' ? undefined : await checkAll(cache);

@@ -147,7 +147,7 @@ async function measure(gpu: GpuDevice, { name, shapes, build, work, unit }: Plan
 export async function run(args: readonly string[]): Promise<BenchResult> {
   const known = new BenchArgs(args, { flags: ['checked', 'cases'], values: ['only', 'without'] });
   const gpu = await GpuDevice.request({ checked: known.flag('checked'), mask: maskOf(known.list('without')) });
-  const backend = await openBackend({ device: gpu });
+  const backend = await openBackend({ device: gpu, tuning: 'none' });
   console.error(`${backend.name}, ${backend.checks}`);
   if (known.flag('cases')) await checkAll(backend);
   const figures: Figure[] = [];
