@@ -11,10 +11,11 @@ import type { DecoderConfig } from './decoder-config.js';
 import { decoderGraph, decoderNames } from './decoder-graph.js';
 import { type DecoderOptions, decoderRuns, runsAtLoad } from './decoder-runs.js';
 import { makeTensors } from './decoder-tensors.js';
-import { type Draw, DrawProgram } from './draw-program.js';
+import type { Draw } from './draw-program.js';
 import { PreparedRun } from './prepared-run.js';
 import { promptRuns } from './prompt-runs.js';
 import { RunAhead } from './run-ahead.js';
+import { RunExecutables } from './run-executables.js';
 
 /**
  * A decoder on a backend: weights, KV cache and the steps of decode and prefill. Tokens go in by their ids, and out comes the next token, the most likely one or a drawn one (both chosen on the
@@ -26,21 +27,15 @@ export class Decoder {
   readonly options: DecoderOptions;
   readonly tensors: TensorStore;
   readonly #weights: ReadonlyMap<string, TensorType>;
-  /** As large as the decode step and the largest run want them. */
-  readonly #banks: readonly Storage[];
-  /** Of runs that do not fit into the shared ones. */
-  readonly #ownBanks: Storage[] = [];
   /** By rows, smallest first; the first decodes. */
   readonly #runs: readonly PreparedRun[];
+  readonly #executables: RunExecutables;
   readonly #report: readonly RewriteEntry[];
   #position = 0;
   /** Whether the session on the device stands where `#position` does, with a chosen token to go on from. */
   #canContinue = false;
   /** Whether that token was drawn, and those after it are. */
   #draws = false;
-  #drawProgram: Promise<DrawProgram> | undefined;
-  /** To be freed. */
-  #made: DrawProgram | undefined;
   /** Runs for the next tokens; they leave the device ahead of `#position`. */
   readonly #ahead: RunAhead;
   #sessionRead: readonly Region[] | undefined;
@@ -63,7 +58,7 @@ export class Decoder {
     this.options = parts.options;
     this.tensors = parts.tensors;
     this.#weights = parts.weights;
-    this.#banks = parts.banks;
+    this.#executables = new RunExecutables(parts.backend, parts.tensors, parts.config.vocabulary, parts.banks);
     this.#runs = parts.runs;
     this.#report = parts.report;
   }
@@ -275,8 +270,7 @@ export class Decoder {
     this.#disposed = true;
     // The reads of a device that others use as well; a call in the middle of one ends with it.
     if (!this.#running) this.#ahead.forget();
-    for (const bank of [...this.#banks, ...this.#ownBanks]) bank.free();
-    this.#made?.dispose();
+    this.#executables.dispose();
     this.tensors.dispose();
   }
 
@@ -300,7 +294,7 @@ export class Decoder {
         start += rows;
         const draws = start === ids.length && draw !== undefined;
         const executable = await (draws ? this.#drawing(run) : this.#executable(run));
-        const writes = draws ? [...this.#writes(chunk), ...((await this.#drawProgram)?.writes(draw) ?? [])] : this.#writes(chunk);
+        const writes = draws ? [...this.#writes(chunk), ...(await this.#executables.drawWrites(draw))] : this.#writes(chunk);
         this.#checkAlive();
         results = await executable.run(writes, start === ids.length ? [read(run)] : []);
         this.#position += rows;
@@ -332,8 +326,7 @@ export class Decoder {
   }
 
   #executable(run: PreparedRun): Promise<Executable> {
-    run.executable ??= this.#prepare(run);
-    return run.executable;
+    return this.#executables.of(run);
   }
 
   #continuing(run: PreparedRun): Promise<Executable> {
@@ -341,41 +334,7 @@ export class Decoder {
   }
 
   #drawing(run: PreparedRun): Promise<Executable> {
-    run.drawing ??= this.#prepareDrawing(run);
-    return run.drawing;
-  }
-
-  async #prepareDrawing(run: PreparedRun): Promise<Executable> {
-    const executable = await this.#executable(run);
-    this.#drawProgram ??= this.#makeDrawProgram();
-    const program = await this.#drawProgram;
-    return executable.followedBy(await program.prepare(run.outputRegion(decoderNames.logits)));
-  }
-
-  async #makeDrawProgram(): Promise<DrawProgram> {
-    try {
-      this.#made = await DrawProgram.create(this.backend, this.tensors, this.config.vocabulary);
-    } finally {
-      // What was allocated after `dispose` is nobody's.
-      if (this.#disposed) this.tensors.dispose();
-    }
-    if (!this.#disposed) return this.#made;
-    this.#made.dispose();
-    throw new DisposedError('the decoder');
-  }
-
-  async #prepare(run: PreparedRun): Promise<Executable> {
-    const { plan } = run.program;
-    const fits = plan.memory.banks.every((bytes, index) => bytes <= (this.#banks[index]?.byteLength ?? 0));
-    const banks = fits ? this.#banks : await allocateBanks(this.backend, [plan]);
-    if (!fits) this.#ownBanks.push(...banks);
-    if (this.#disposed) {
-      // What was allocated after `dispose` is nobody's.
-      for (const bank of this.#ownBanks.splice(0)) bank.free();
-      throw new DisposedError('the decoder');
-    }
-    run.arena = new Arena(this.backend, plan, banks);
-    return run.program.prepare(this.tensors.bindings(plan, banks, new Map()));
+    return this.#executables.drawing(run);
   }
 
   /** The session state before a run over `ids` at the present position. */
