@@ -4,7 +4,7 @@
  * Arguments: model files, --synthetic=NAME:MIX; --context=N,... prompt tokens (default 512), --tokens=N (default 128), --runs=N (default 5), --device=webgpu or cpu, --checked,
  * --peers: the same files by the peers that are installed; --temperature=T, --top-k=K, --top-p=P, --min-p=P, --repetition-penalty=R: draw, as `generate` does; --host: draw on the host;
  * --unfilled: greedy steps over a cache of zeros, for contexts whose prompt would take minutes; --tuned: with the kernel shapes that `centella tune` measured on this adapter, which figures are told
- * apart by: without it the shipped shapes are measured, whatever file there is.
+ * apart by: without it the shipped shapes are measured, whatever file there is; --without=packed-dot,subgroups,...: as a device that lacks them (packed-dot: activations stay f32).
  */
 
 import { byteLengthOfType } from '../src/core/tensor.js';
@@ -20,6 +20,7 @@ import type { TuningReport } from '../src/runtime/tuning-file.js';
 import { WebGpuBackend } from '../src/runtime/webgpu-backend.js';
 import { llamaFigures } from './peers/llama.js';
 import { BenchArgs } from './support/args.js';
+import { maskOf } from './support/mask.js';
 import { type BenchModel, modelOptions, modelsOf, promptIds } from './support/models.js';
 import { type BenchResult, type Figure, formatFigure, spread } from './support/result.js';
 
@@ -28,7 +29,7 @@ export const summary = 'decode tokens a second of GGUF models, by the clock';
 export async function run(args: readonly string[]): Promise<BenchResult> {
   const known = new BenchArgs(args, {
     flags: ['checked', 'peers', 'host', 'unfilled', 'tuned'],
-    values: [...modelOptions, 'context', 'tokens', 'runs', 'device', ...samplingNames.keys()],
+    values: [...modelOptions, 'context', 'tokens', 'runs', 'device', 'without', ...samplingNames.keys()],
   });
   const [tokens, runs] = [known.count('tokens', 128), known.count('runs', 5)];
   const figures: Figure[] = [];
@@ -43,6 +44,7 @@ export async function run(args: readonly string[]): Promise<BenchResult> {
         checked: known.flag('checked'),
         unfilled: known.flag('unfilled'),
         tuned: known.flag('tuned'),
+        without: known.list('without'),
         sampling: samplingOf(known),
       };
       const measured = await measure(model, options);
@@ -62,6 +64,7 @@ interface Options {
   readonly checked: boolean;
   readonly unfilled: boolean;
   readonly tuned: boolean;
+  readonly without: readonly string[];
   readonly sampling: GenerateOptions;
 }
 
@@ -81,9 +84,10 @@ function samplingOf(args: BenchArgs): GenerateOptions {
 
 async function measure(
   { name, path }: BenchModel,
-  { context, tokens, runs, device, checked, unfilled, tuned, sampling }: Options,
+  { context, tokens, runs, device, checked, unfilled, tuned, without, sampling }: Options,
 ): Promise<{ adapter: string; figure: Figure }> {
-  using model = await loadModel(path, { device, checked, contextLength: Math.max(1024, context + tokens), tuning: tuned ? 'auto' : 'none' });
+  const contextLength = Math.max(1024, context + tokens);
+  using model = await loadModel(path, { device, checked, mask: maskOf(without), contextLength, tuning: tuned ? 'auto' : 'none' });
   const tuning = tuned ? tuningOf(model) : undefined;
   const prompt = promptIds(context);
   if (unfilled) await clearCache(model.decoder);
@@ -101,7 +105,7 @@ async function measure(
   const { name: adapter, checks } = model.backend;
   const drawn = sampling.temperature === 0 ? '' : sampling.adjustLogits === undefined ? ' drawn' : ' drawn on the host';
   const figure: Figure = {
-    name: `${name} after ${context}${unfilled ? ' zeros' : drawn}${tuned ? ' tuned' : ''}`,
+    name: `${name} after ${context}${unfilled ? ' zeros' : drawn}${tuned ? ' tuned' : ''}${without.map((what) => ` without ${what}`).join('')}`,
     ...spread(rates),
     unit: 'tok/s',
     checks,

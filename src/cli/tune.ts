@@ -103,7 +103,7 @@ async function productsOf(session: Session, source: string, backend: WebGpuBacke
     const reasons = [...new Set(step?.report.filter(({ applied }) => !applied).map(({ reason }) => reason))];
     const why = reasons.length === 0 ? '' : ` (${reasons.join('; ')})`;
     throw new UnsupportedError(
-      `the decode step of this model has no fused products here, so there is nothing to tune${why}${activations === 'int8' ? '' : '; --all measures what could run'}`,
+      `the decode step of this model has no products with 8-bit activations here, so there is nothing to tune${why}${activations === 'int8' ? '' : '; --all measures what could run'}`,
     );
   } finally {
     await file.close();

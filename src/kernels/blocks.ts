@@ -1,6 +1,7 @@
-/** WGSL that reads the packed weights of weights-layout.ts from a binding called `w`; rows count from the start of the shard. */
+/** WGSL that reads the packed weights of weights-layout.ts from a binding called `w` (or `w` and a suffix); rows count from the start of the shard. */
 
 import { UnsupportedError } from '../core/errors.js';
+import type { HalfDecode } from './decode/product-text.js';
 import { decodeHalfFunction } from './template.js';
 import { type BlockType, planeOffset, type WeightLayout, weightTypes } from './weights-layout.js';
 
@@ -21,13 +22,37 @@ export interface WeightReader {
   readonly aligned: boolean;
   /** Module-scope text: helpers, and `fn weight4(row: u32, quad: u32) -> vec4<f32>` for the weights 4 quad to 4 quad + 3 of a row, zeros beyond its end. */
   readonly functions: string;
+  /** The same in parts, for a module with several readers: functions that all readers share where they have them, and this reader's own. */
+  readonly helpers: readonly string[];
+  readonly own: string;
   /** Statements that load chunk `c` of row `row` under names ending in `id`; nothing is decoded yet, so that many loads can be in flight. */
   load(id: string, row: string, c: string): string;
   /** What the chunk loaded under `id` means, in order. */
   groups(id: string): readonly WeightGroup[];
 }
 
-export function weightReader(layout: WeightLayout): WeightReader {
+export interface ReaderOptions {
+  /** Follows the name of the binding and of the reader's own functions. Default: none. */
+  readonly suffix?: string;
+  /** How f16 becomes f32. Default: by integer arithmetic, which is exact everywhere. */
+  readonly halves?: HalfDecode;
+}
+
+export function weightReader(layout: WeightLayout, { suffix = '', halves = 'integers' }: ReaderOptions = {}): WeightReader {
+  const draft = readerOf(layout, halves);
+  if (suffix === '') return { ...draft, functions: draft.helpers.join('') + draft.own };
+  const named = (text: string): string => text.replaceAll(/\b(?:w|word|scaleAt|weight1|weight4)(?=[[(])/g, (name) => `${name}${suffix}`);
+  const own = named(draft.own);
+  return {
+    ...{ ...draft, own, functions: draft.helpers.join('') + own },
+    load: (id, row, c) => named(draft.load(id, row, c)),
+    groups: (id) => draft.groups(id),
+  };
+}
+
+type ReaderDraft = Omit<WeightReader, 'functions'>;
+
+function readerOf(layout: WeightLayout, halves: HalfDecode): ReaderDraft {
   switch (layout.dtype) {
     case 'u32':
     case 'i32':
@@ -36,18 +61,23 @@ export function weightReader(layout: WeightLayout): WeightReader {
       return wordReader(layout);
     case 'f16':
     case 'bf16':
-      return halfReader(layout);
+      return halfReader(layout, halves);
     default:
-      return blockReader(layout, layout.dtype);
+      return blockReader(layout, layout.dtype, halves);
   }
 }
+
+const decodeHelpers: { readonly [H in HalfDecode]: string } = {
+  integers: decodeHalfFunction,
+  hardware: 'fn decodeHalf(h: u32) -> f32 { return unpack2x16float(h).x; }\n',
+};
 
 const range = (count: number): readonly number[] => Array.from({ length: count }, (_, i) => i);
 
 /** The word at index `i` of the binding. */
 export const wordFunction = 'fn word(i: u32) -> u32 { return w[i >> 2u][i & 3u]; }\n';
 
-function wordReader(layout: WeightLayout): WeightReader {
+function wordReader(layout: WeightLayout): ReaderDraft {
   const { columns } = layout;
   const aligned = columns % 4 === 0;
   const whole = `fn weight4(row: u32, quad: u32) -> vec4<f32> { return bitcast<vec4<f32>>(w[row * ${columns / 4}u + quad]); }\n`;
@@ -61,32 +91,42 @@ fn weight4(row: u32, quad: u32) -> vec4<f32> {
     chunk: 4,
     element: aligned ? 'vec4<u32>' : 'u32',
     aligned,
-    functions: aligned ? whole : guarded,
+    helpers: [],
+    own: aligned ? whole : guarded,
     load: (id, row, c) => `let v${id} = weight4(${row}, ${c});`,
     groups: (id) => [{ quads: [`v${id}`] }],
   };
 }
 
-function halfReader(layout: WeightLayout): WeightReader {
-  const vectors = Math.ceil(layout.columns / 8);
-  const decode = layout.dtype === 'f16' ? (half: string) => `decodeHalf(${half})` : (half: string) => `bitcast<f32>((${half}) << 16u)`;
-  const high = layout.dtype === 'f16' ? (word: string) => decode(`${word} >> 16u`) : (word: string) => `bitcast<f32>(${word} & 0xffff0000u)`;
+function halfReader({ dtype, columns }: WeightLayout, halves: HalfDecode): ReaderDraft {
+  const vectors = Math.ceil(columns / 8);
   return {
     chunk: 8,
     element: 'vec4<u32>',
-    aligned: layout.columns % 8 === 0,
-    functions: `${layout.dtype === 'f16' ? decodeHalfFunction : ''}fn halves(p: vec2<u32>) -> vec4<f32> {
-  return vec4<f32>(${decode('p.x')}, ${high('p.x')}, ${decode('p.y')}, ${high('p.y')});
-}
-fn weight4(row: u32, quad: u32) -> vec4<f32> {
+    aligned: columns % 8 === 0,
+    helpers: dtype === 'bf16' ? [brainHalvesFunction] : [decodeHelpers[halves], halvesFunctions[halves]],
+    own: `fn weight4(row: u32, quad: u32) -> vec4<f32> {
   let v = w[row * ${vectors}u + (quad >> 1u)];
-  return halves(select(v.xy, v.zw, (quad & 1u) == 1u));
+  return ${dtype}Halves(select(v.xy, v.zw, (quad & 1u) == 1u));
 }
 `,
     load: (id, row, c) => `let v${id} = w[${row} * ${vectors}u + ${c}];`,
-    groups: (id) => [{ quads: [`halves(v${id}.xy)`, `halves(v${id}.zw)`] }],
+    groups: (id) => [{ quads: [`${dtype}Halves(v${id}.xy)`, `${dtype}Halves(v${id}.zw)`] }],
   };
 }
+
+const halvesFunctions: { readonly [H in HalfDecode]: string } = {
+  integers: `fn f16Halves(p: vec2<u32>) -> vec4<f32> {
+  return vec4<f32>(decodeHalf(p.x), decodeHalf(p.x >> 16u), decodeHalf(p.y), decodeHalf(p.y >> 16u));
+}
+`,
+  hardware: 'fn f16Halves(p: vec2<u32>) -> vec4<f32> { return vec4<f32>(unpack2x16float(p.x), unpack2x16float(p.y)); }\n',
+};
+
+const brainHalvesFunction = `fn bf16Halves(p: vec2<u32>) -> vec4<f32> {
+  return bitcast<vec4<f32>>(vec4<u32>(p.x << 16u, p.x & 0xffff0000u, p.y << 16u, p.y & 0xffff0000u));
+}
+`;
 
 /**
  * Four unsigned bytes, less `zero`, as floats. A byte in the mantissa of 2^23 makes the float 2^23 + byte exactly: one subtraction instead of a conversion, which
@@ -116,7 +156,8 @@ export const superScaleFunction = `fn superScale(h: vec4<u32>, s: u32) -> vec2<f
 
 /** Bits of a block's words, and how its scale is found. Expressions are in terms of the block's number `b` in the shard and the words named below. */
 interface BlockText {
-  readonly functions: string;
+  readonly helpers: readonly string[];
+  readonly own: string;
   /** The subtracted zero point of a quantum. */
   readonly zero: number;
   /** Loads of the words other than the quants, under names ending in `id`. */
@@ -136,7 +177,8 @@ function blockText(layout: WeightLayout, dtype: BlockType): BlockText {
   const none = (): string => '';
   const five = (id: string, b: string): string => `let g${id} = word(${word('high', 4)}u + ${b});`;
   const withScale = (zero: number, extra: Partial<BlockText> = {}): BlockText => ({
-    functions: halfAtFunction(planeOffset(layout, 'scale')),
+    helpers: [],
+    own: halfAtFunction(planeOffset(layout, 'scale')),
     zero,
     load: (id, b) => `let d${id} = scaleAt(${b});`,
     high: none,
@@ -145,7 +187,8 @@ function blockText(layout: WeightLayout, dtype: BlockType): BlockText {
     ...extra,
   });
   const withMinimum = (load: BlockText['load'], high: BlockText['high']): BlockText => ({
-    functions: '',
+    helpers: [],
+    own: '',
     zero: 0,
     load: (id, b) => `let d${id} = word(${word('scale', 4)}u + ${b});${load(id, b)}`,
     high,
@@ -153,7 +196,8 @@ function blockText(layout: WeightLayout, dtype: BlockType): BlockText {
     uniform: true,
   });
   const withHeader = (load: BlockText['load'], high: BlockText['high']): BlockText => ({
-    functions: superScaleFunction,
+    helpers: [superScaleFunction],
+    own: '',
     zero: 0,
     load: (id, b) => `let h${id} = w[${planeOffset(layout, 'header') / 16}u + (${b} >> 3u)];${load(id, b)}`,
     high,
@@ -193,7 +237,7 @@ function blockText(layout: WeightLayout, dtype: BlockType): BlockText {
   }
 }
 
-function blockReader(layout: WeightLayout, dtype: BlockType): WeightReader {
+function blockReader(layout: WeightLayout, dtype: BlockType, halves: HalfDecode): ReaderDraft {
   const blocks = layout.columns / 32;
   const text = blockText(layout, dtype);
   const eight = dtype === 'q8_0';
@@ -213,7 +257,8 @@ function blockReader(layout: WeightLayout, dtype: BlockType): WeightReader {
     chunk: 32,
     element: 'vec4<u32>',
     aligned: true,
-    functions: `${wordFunction}${decodeHalfFunction}${bytesFunction}${text.functions}fn weight4(row: u32, quad: u32) -> vec4<f32> {
+    helpers: [decodeHelpers[halves], bytesFunction, ...text.helpers],
+    own: `${wordFunction}${text.own}fn weight4(row: u32, quad: u32) -> vec4<f32> {
   let b = row * ${blocks}u + (quad >> 3u);
   let k = quad & 7u;
   ${text.load('', 'b')}

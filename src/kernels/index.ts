@@ -62,6 +62,7 @@ export const kernelFamilies: { readonly [family: string]: string } = {
   to_f16_turned: 'a matrix as f16 with its axes swapped, rows filled up with zeros',
   to_int8: 'activations of many rows as 8-bit integers',
   token_product: 'packed weights times the 8-bit activations of one token, with norm, residual or gate, and the next activations',
+  token_product_f32: 'weights of any type times the f32 activations of one token, with norm, bias, residual or gate',
   top_k_merge: 'merges sorted lists of the largest elements',
   top_k_rank: 'places the largest elements by their rank',
   top_k_sort: 'sorts the largest elements of a row',

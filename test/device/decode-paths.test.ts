@@ -6,7 +6,7 @@ import type { Decoder } from '../../src/model/decoder.js';
 import type { DecoderOptions } from '../../src/model/decoder-runs.js';
 import { WebGpuBackend } from '../../src/runtime/webgpu-backend.js';
 import { testAdapterName } from '../support/adapter-name.js';
-import { fixture, repositoryFile } from '../support/fixtures.js';
+import { describeExternal, fixture, repositoryFile } from '../support/fixtures.js';
 import { type LoadedFile, makeDecoder, meanKl, readModel, referenceLogits } from '../support/models.js';
 import { everyCase } from '../support/share.js';
 
@@ -81,6 +81,28 @@ describe('greedy tokens are the same whichever kernels compute them', () => {
     },
     timeout,
   );
+});
+
+async function expectSameTokens(path: string): Promise<void> {
+  const model = await readModel(path);
+  const kernels = { activations: 'f32', leastMatrixRows: never } as const;
+  const tokensOf = (plain: boolean): Promise<{ tokens: number[]; fused: readonly string[] }> =>
+    withDecoder(model, { plain, kernels }, { prefillChunk: 8 }, async (decoder) => ({
+      tokens: await greedy(decoder, [3, 7, 11, 15, 19, 23, 27, 31], 12),
+      fused: decoder.rewrites.filter(({ applied }) => applied).map(({ rule }) => rule),
+    }));
+  const [wanted, got] = [await tokensOf(true), await tokensOf(false)];
+  expect(got.tokens).toEqual(wanted.tokens);
+  expect(wanted.fused).not.toContain('gatedProduct');
+  expect(got.fused).toEqual(expect.arrayContaining(['gatedProduct', 'tokenLinear']));
+}
+
+describe('float weights make the same greedy tokens in fused steps as in plain ones', () => {
+  test('llama', () => expectSameTokens(fixture('gguf/llama.gguf')), timeout);
+  describeExternal('others', ['fixtures/gguf/qwen2.gguf', 'fixtures/gguf/qwen3.gguf'], (biased = '', normed = '') => {
+    test('qwen2, with biases', () => expectSameTokens(biased), timeout);
+    test('qwen3, with norms of heads', () => expectSameTokens(normed), timeout);
+  });
 });
 
 // SwiftShader's subgroups are too small for 8-bit decode steps.

@@ -112,7 +112,6 @@ describe('the steps of linear', () => {
       @group(0) @binding(1) var<storage, read> w: array<vec4<u32>>;
       @group(0) @binding(2) var<storage, read> residual: array<f32>;
       @group(0) @binding(3) var<storage, read_write> y: array<f32>;
-      fn word(i: u32) -> u32 { return w[i >> 2u][i & 3u]; }
       fn decodeHalf(h: u32) -> f32 {
         let magnitude = h & 0x7fffu;
         let sign = (h & 0x8000u) << 16u;
@@ -123,6 +122,7 @@ describe('the steps of linear', () => {
       fn bytes(packed: u32, zero: f32) -> vec4<f32> {
         return bitcast<vec4<f32>>(((vec4<u32>(packed) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(255u)) | vec4<u32>(0x4b000000u)) - (8388608.0 + zero);
       }
+      fn word(i: u32) -> u32 { return w[i >> 2u][i & 3u]; }
       fn scaleAt(i: u32) -> f32 { return decodeHalf(word(5120u + (i >> 1u)) >> ((i & 1u) * 16u)); }
       fn weight4(row: u32, quad: u32) -> vec4<f32> {
         let b = row * 32u + (quad >> 3u);
