@@ -1,17 +1,14 @@
 /**
  * The products of a decode step, kernel by kernel, in several shapes: many dispatches in one pass, one after another as in a step, each with weights of its own, so that no cache holds them.
  * Prints the microseconds of one dispatch (its launch included) for the shape that is selected and for the fastest of a grid.
- * Arguments: --model=8b,1b,0.6b,1.5b --kind=qkv,output,gated,down,head --grid (try the grid, not the selected shape alone), --shapes=FILE (and those of a JSON file of lists), --write (keep what is faster by 2%, as `centella tune` does) --top=N (default 6) --tiny (few weights, for rasterisers).
+ * Arguments: --model=8b,1b,0.6b,1.5b --kind=qkv,output,gated,down,head --grid (try the grid, not the selected shape alone), --shapes=FILE (those of a JSON file of lists, and no other products), --write (keep what is faster by 2%, as `centella tune` does) --top=N (default 6) --tiny (few weights, for rasterisers).
  */
 
 import { readFileSync } from 'node:fs';
 import type { DType } from '../src/core/dtype.js';
-import type { GpuKernel } from '../src/core/kernel.js';
 import { byteLengthOfType } from '../src/core/tensor.js';
 import { formatShape, type TunedProduct } from '../src/core/tuning.js';
 import { GpuDevice } from '../src/gpu/device.js';
-import { profile } from '../src/gpu/profiler.js';
-import { Recorder } from '../src/gpu/recorder.js';
 import { activationType } from '../src/kernels/decode/activations.js';
 import { chooseKernel } from '../src/kernels/decode/choose.js';
 import { type ProductProblem, type ProductShape, productGroups, productKernel } from '../src/kernels/decode/product.js';
@@ -23,7 +20,7 @@ import { weightLayout } from '../src/kernels/weights-layout.js';
 import { need } from '../src/ops/definition.js';
 import { tuningOf } from '../src/runtime/tune.js';
 import { writeTuning } from '../src/runtime/tuning-file.js';
-import { jobOf, runJobs, storageBuffer } from './gpu-timer.js';
+import { type Job, jobOf, runJobs, storageBuffer, timeSets } from './gpu-timer.js';
 
 export const summary = 'products of a decode step by shape';
 
@@ -123,26 +120,21 @@ async function dataOf(gpu: GpuDevice, { depth, matrices }: ProductProblem, least
   };
 }
 
-/** The dispatches of a shape, one for each copy of the weights, the head's each with the choice behind it: its shape decides how many pairs that has to read. */
-async function record(gpu: GpuDevice, recorder: Recorder, problem: ProductProblem, shape: ProductShape, data: Data): Promise<number> {
+/** The dispatches of a shape, one for each copy of the weights; the head's each with the choice behind it, since its shape decides how many pairs that has to read. */
+async function jobsOf(gpu: GpuDevice, problem: ProductProblem, shape: ProductShape, data: Data): Promise<Job[]> {
   const kernel = productKernel(problem, shape);
   const outputs = Number(problem.plain) + Number(problem.packed !== 'none') + Number(problem.best);
   const vectors = kernel.bindings.length - 1 - problem.matrices.length - outputs;
+  const products = await Promise.all(
+    data.weights.map((weights) =>
+      jobOf(gpu, kernel, [data.x, ...weights, ...Array.from({ length: vectors }, () => data.vector), ...data.outputs.slice(0, outputs)]),
+    ),
+  );
+  if (!problem.best) return products;
   const pairs = productGroups(problem, shape).reduce((sum, count) => sum + count, 0);
-  const choice = problem.best ? chooseKernel(pairs, subgroupRange(gpu.capabilities), workgroupThreads(gpu.capabilities)) : undefined;
-  const pipelines = await Promise.all([kernel, ...(choice === undefined ? [] : [choice])].map((each) => gpu.pipelines.get(each)));
-  const add = (made: GpuKernel, pipeline: GPUComputePipeline, buffers: readonly GPUBuffer[]): void => {
-    const bindGroup = gpu.pipelines.bindGroup(
-      made,
-      buffers.map((buffer) => ({ buffer })),
-    );
-    recorder.add({ label: made.family, kind: kernel.key, pipeline, bindGroup, grid: made.workgroups });
-  };
-  for (const weights of data.weights) {
-    add(kernel, need(pipelines[0]), [data.x, ...weights, ...Array.from({ length: vectors }, () => data.vector), ...data.outputs.slice(0, outputs)]);
-    if (choice !== undefined) add(choice, need(pipelines[1]), [data.vector, need(data.outputs[outputs - 1])]);
-  }
-  return data.weights.length * (choice === undefined ? 1 : 2);
+  const choice = chooseKernel(pairs, subgroupRange(gpu.capabilities), workgroupThreads(gpu.capabilities));
+  const choose = await jobOf(gpu, choice, [data.vector, need(data.outputs[outputs - 1])]);
+  return products.flatMap((product) => [product, choose]);
 }
 
 const describe = (shape: ProductShape): string => `${formatShape(shape, shape.subgroupSize)}${shape.staged ? '' : ', not staged'}`;
@@ -152,25 +144,19 @@ interface Measured {
   readonly us: number;
 }
 
-/** Microseconds of a dispatch (of the head with its choice) for each shape: passes of all shapes follow each other without a gap, several times; the least of the last rounds' medians. */
+/** Microseconds of a dispatch (of the head with its choice) for each shape. */
 async function timed(gpu: GpuDevice, problem: ProductProblem, shapes: readonly ProductShape[], data: Data, tiny: boolean): Promise<Measured[]> {
-  const recorder = new Recorder();
-  const counts: number[] = [];
-  // One after another: the recorder's order is that of the shapes. Pipelines are compiled beforehand, together.
-  await Promise.all(shapes.map((shape) => gpu.pipelines.get(productKernel(problem, shape))));
-  for (const shape of shapes) counts.push(await record(gpu, recorder, problem, shape, data));
-  const best = shapes.map(() => Number.POSITIVE_INFINITY);
-  for (let round = tiny ? 1 : 0; round < (tiny ? 2 : 5); round++) {
-    const times = await profile(gpu, recorder);
-    let at = 0;
-    for (const [i, count] of counts.entries()) {
-      const us = times.slice(at, at + count).reduce((sum, { ns }) => sum + ns, 0) / 1e3 / data.weights.length;
-      // The first round brings the clocks up.
-      if (round > 0) best[i] = Math.min(need(best[i]), us);
-      at += count;
-    }
-  }
-  return shapes.map((shape, i) => ({ shape, us: need(best[i]) }));
+  const copies = data.weights.length;
+  // Enough dispatches in a pass that what a pass costs itself, 5 to 6 us on an H200, does not matter.
+  const again = tiny ? 1 : Math.ceil(40 / copies);
+  const sets = await Promise.all(
+    shapes.map(async (shape) => {
+      const jobs = await jobsOf(gpu, problem, shape, data);
+      return Array.from({ length: again }, () => jobs).flat();
+    }),
+  );
+  const seconds = await timeSets(gpu, sets, tiny ? 1 : 12, tiny ? 0 : 250);
+  return shapes.map((shape, i) => ({ shape, us: (need(seconds[i]) * 1e6) / again / copies }));
 }
 
 /** Lists of [subgroups, lanes, rows, together, split, ahead] by product, as in "8b gated". */
@@ -196,7 +182,7 @@ export async function run(args: readonly string[]): Promise<void> {
     const model = models[name];
     if (model === undefined) throw new RangeError(`no model is called ${name}: ${Object.keys(models).join(', ')}`);
     for (const { kind, name: what, problem } of casesOf(model)) {
-      if (!kinds.includes(kind)) continue;
+      if (!kinds.includes(kind) || (file !== '' && lists[`${name} ${what}`] === undefined)) continue;
       const bytes = problem.matrices.reduce((sum, { layout }) => sum + layout.byteLength, 0);
       const data = await dataOf(gpu, problem, tiny ? 0 : 200e6);
       const shipped = selectProduct(needsOf(tunedName(problem)), gpu.capabilities);

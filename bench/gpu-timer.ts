@@ -76,6 +76,47 @@ export async function timeJobs(gpu: GpuDevice, jobs: readonly Job[], rounds = 20
   return { median: seconds[2] ?? Number.NaN, least: seconds[0] ?? Number.NaN, most: seconds[4] ?? Number.NaN };
 }
 
+/**
+ * Seconds of every set of jobs, the median of `rounds` passes each. The passes of all sets follow each other without a gap, some hundred milliseconds of them before those that count: at full clocks,
+ * as in a program that keeps the device busy.
+ */
+export async function timeSets(gpu: GpuDevice, sets: readonly (readonly Job[])[], rounds = 12, warmMilliseconds = 250): Promise<number[]> {
+  const { device, queue } = gpu;
+  const count = 2 * sets.length * rounds;
+  const querySet = device.createQuerySet({ type: 'timestamp', count });
+  const resolved = device.createBuffer({ size: count * 8, usage: usage.resolve });
+  const sweep = (round?: number): void => {
+    const encoder = device.createCommandEncoder();
+    for (const [i, jobs] of sets.entries()) {
+      const at = 2 * ((round ?? 0) * sets.length + i);
+      const pass = encoder.beginComputePass(
+        round === undefined ? {} : { timestampWrites: { querySet, beginningOfPassWriteIndex: at, endOfPassWriteIndex: at + 1 } },
+      );
+      for (const job of jobs) job(pass);
+      pass.end();
+    }
+    if (round === rounds - 1) encoder.resolveQuerySet(querySet, 0, count, resolved, 0);
+    queue.submit([encoder.finish()]);
+  };
+  const underWay: Promise<undefined>[] = [];
+  for (const start = performance.now(); performance.now() - start < warmMilliseconds; ) {
+    sweep();
+    underWay.push(queue.onSubmittedWorkDone());
+    if (underWay.length > 3) await underWay.shift();
+  }
+  for (let round = 0; round < rounds; round++) sweep(round);
+  const stamps = new BigUint64Array(await readBuffer(gpu, resolved, 0, count * 8));
+  querySet.destroy();
+  resolved.destroy();
+  return sets.map((_, i) => {
+    const taken = Array.from({ length: rounds }, (_, round) => {
+      const at = 2 * (round * sets.length + i);
+      return Number((stamps[at + 1] ?? 0n) - (stamps[at] ?? 0n)) / 1e9;
+    });
+    return taken.sort((a, b) => a - b)[rounds >> 1] ?? Number.NaN;
+  });
+}
+
 /** Brings the clocks up: they fall while nothing runs, and in passes shorter than a few milliseconds. */
 export async function warmUp(gpu: GpuDevice, jobs: readonly Job[], milliseconds = 400, rounds = 20): Promise<void> {
   for (const start = performance.now(); performance.now() - start < milliseconds; ) await timeJobs(gpu, jobs, rounds);

@@ -107,11 +107,11 @@ const wanted = (subgroups: number, strips: number, rows: number, together: numbe
  */
 function wantedShape(depth: number, results: number, end: ProductEnd, best: boolean): Wanted {
   const long = depth > 2048;
-  if (end === 'gated') return long ? wanted(16, 1, 4, 2, 1, 2) : wanted(8, 2, 4, 4, 1, depth > 1024 ? 1 : 2);
+  if (end === 'gated') return long ? wanted(16, 2, 4, 2, 1, 1) : wanted(8, 2, 4, 4, 1, depth > 1024 ? 1 : 2);
   if (end === 'residual' && results >= 4096) return depth > 8192 ? wanted(16, 1, 1, 1, 1, 1) : wanted(8, 2, 4, 4, 2, 2);
   if (end === 'residual' && long) return depth > 4096 ? wanted(16, 1, 1, 1, 1, 4) : wanted(8, 2, 2, 2, 1, 6);
   if (end === 'residual') return wanted(8, 2, 2, 2, 1, 4);
   // 16 results to a workgroup: fewer make the choice read many pairs.
-  if (best) return wanted(4, 2, 4, 4, 1, 1);
+  if (best) return wanted(4, 2, 4, 4, 1, long ? 1 : 2);
   return long ? wanted(16, 1, 1, 1, 1, 1) : wanted(4, 2, 2, 2, 1, 4);
 }
