@@ -1,10 +1,16 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { GpuKernel } from '../../src/core/kernel.js';
 import { byteLengthOfType } from '../../src/core/tensor.js';
 import { GpuDevice } from '../../src/gpu/device.js';
 import { activationType, packsActivations, refuseSubgroups } from '../../src/kernels/decode/activations.js';
+import { chooseKernel } from '../../src/kernels/decode/choose.js';
 import { type ProductProblem, type ProductShape, productKernel } from '../../src/kernels/decode/product.js';
+import { workgroupThreads } from '../../src/kernels/decode/select.js';
+import { subgroupRange } from '../../src/kernels/template.js';
 import { weightLayout } from '../../src/kernels/weights-layout.js';
 import { attendTokenCases, chooseNextCases, gatedProductCases, qkvCases, tokenLinearCases } from '../../src/ops/cases/decode.js';
+import { stateWord, stateWords } from '../../src/ops/state.js';
+import type { Storage } from '../../src/runtime/backend.js';
 import { checkCase } from '../../src/runtime/check.js';
 import { WebGpuBackend } from '../../src/runtime/webgpu-backend.js';
 import { fixture } from '../support/fixtures.js';
@@ -52,18 +58,9 @@ test.each([
   300_000,
 );
 
-/** Results of a product whose activations and weights are noise, as bits. */
-async function productOf(backend: WebGpuBackend, problem: ProductProblem, shape: ProductShape): Promise<Uint32Array> {
+/** Runs a kernel once over these storages. */
+async function dispatch(backend: WebGpuBackend, kernel: GpuKernel, storages: readonly Storage[]): Promise<void> {
   const { gpu } = backend;
-  const kernel = productKernel(problem, shape);
-  const inputs = [byteLengthOfType(activationType(problem.depth)), ...problem.matrices.map(({ layout }) => layout.byteLength)];
-  const outputBytes = (problem.matrices[0]?.layout.rows ?? 0) * 4;
-  const storages = await Promise.all([...inputs, outputBytes].map((size) => backend.allocate('product', size, 'arena')));
-  for (const [i, storage] of storages.slice(0, -1).entries()) {
-    // Scales in activations and weights alike: without one bit of the exponent none is infinite.
-    const words = Uint32Array.from({ length: storage.byteLength / 4 }, (_, at) => Math.imul(at + 7 * i + 1, 2_654_435_761) & 0x33ff_33ff);
-    await backend.write(storage, 0, new Uint8Array(words.buffer));
-  }
   const pipeline = await gpu.pipelines.get(kernel);
   const bindings = storages.map((storage) => ({ buffer: backend.bufferOf(storage) }));
   const encoder = gpu.device.createCommandEncoder();
@@ -73,6 +70,20 @@ async function productOf(backend: WebGpuBackend, problem: ProductProblem, shape:
   pass.dispatchWorkgroups(...kernel.workgroups);
   pass.end();
   gpu.queue.submit([encoder.finish()]);
+}
+
+/** Results of a product whose activations and weights are noise, as bits. */
+async function productOf(backend: WebGpuBackend, problem: ProductProblem, shape: ProductShape): Promise<Uint32Array> {
+  const kernel = productKernel(problem, shape);
+  const inputs = [byteLengthOfType(activationType(problem.depth)), ...problem.matrices.map(({ layout }) => layout.byteLength)];
+  const outputBytes = (problem.matrices[0]?.layout.rows ?? 0) * 4;
+  const storages = await Promise.all([...inputs, outputBytes].map((size) => backend.allocate('product', size, 'arena')));
+  for (const [i, storage] of storages.slice(0, -1).entries()) {
+    // Scales in activations and weights alike: without one bit of the exponent none is infinite.
+    const words = Uint32Array.from({ length: storage.byteLength / 4 }, (_, at) => Math.imul(at + 7 * i + 1, 2_654_435_761) & 0x33ff_33ff);
+    await backend.write(storage, 0, new Uint8Array(words.buffer));
+  }
+  await dispatch(backend, kernel, storages);
   const [output] = storages.slice(-1);
   if (output === undefined) throw new Error('nothing was allocated');
   const results = new Uint32Array(Uint8Array.from(await backend.read({ storage: output, offset: 0, byteLength: outputBytes })).buffer);
@@ -103,6 +114,32 @@ test('a product is the same whichever rows are read side by side and however far
   ] as const)
     expect(await productOf(backend, problem, { ...base, rows: 4, together, ahead })).toEqual(wanted);
 }, 300_000);
+
+test('the choice finds the best of many pairs, the first of equals, whatever the threads and subgroups', async () => {
+  const backend = backendOf(packed);
+  const { gpu } = backend;
+  const threads = workgroupThreads(gpu.capabilities);
+  // Eight loads of 256 threads are fewer: where a workgroup may be larger, this one is.
+  const pairs = Uint32Array.from({ length: 2 * 3000 }, (_, i) => (i % 2 === 1 ? 10 * i : Math.imul(i + 1, 2_654_435_761) >>> 4));
+  for (const [place, index] of [
+    [2999, 77],
+    [1500, 76],
+    [3, 78],
+  ] as const)
+    pairs.set([0xf000_0000, index], 2 * place);
+  for (const subgroups of [subgroupRange(gpu.capabilities), undefined]) {
+    const kernel = chooseKernel(pairs.length / 2, subgroups, threads);
+    expect(kernel.workgroupSize[0]).toBe(subgroups?.min === subgroups?.max && threads >= 512 ? 512 : 256);
+    const state = await backend.allocate('state', stateWords(1) * 4, 'arena');
+    const list = await backend.allocate('pairs', pairs.byteLength, 'arena');
+    await backend.write(state, 0, new Uint8Array(Uint32Array.from({ length: stateWords(1) }, (_, i) => (i === 0 ? 5 : i === 1 ? 2 : 0)).buffer));
+    await backend.write(list, 0, new Uint8Array(pairs.buffer));
+    await dispatch(backend, kernel, [state, list]);
+    const words = new Uint32Array(Uint8Array.from(await backend.read({ storage: state, offset: 0, byteLength: stateWords(1) * 4 })).buffer);
+    expect([words[stateWord.position], words[stateWord.rows], words[stateWord.token], words[stateWord.steps], words[stateWord.ids]]).toEqual([7, 1, 76, 1, 76]);
+    for (const storage of [state, list]) storage.free();
+  }
+});
 
 test('a token attends to its own value as the cache keeps it', async () => {
   const { ids } = await expectedOf('llama3');

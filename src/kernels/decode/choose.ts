@@ -57,10 +57,11 @@ ${duel.body}  if (local == 0u) { pairs[group] = vec2<u32>(best, at); }
   });
 }
 
-/** At most `mostThreads`: one workgroup reads all pairs, so that its loads should be on their way at once. */
+/** One workgroup reads all pairs: of up to `mostThreads`, so that its loads are on their way at once. Where subgroups vary in size, many threads would make the contest long. */
 export function chooseKernel(pairs: number, subgroups: SubgroupRange | undefined, mostThreads = leastThreads): GpuKernel {
+  const limit = subgroups?.min === subgroups?.max ? mostThreads : leastThreads;
   let threads = leastThreads;
-  while (threads * 2 <= mostThreads && threads * ahead < pairs) threads *= 2;
+  while (threads * 2 <= limit && threads * ahead < pairs) threads *= 2;
   const duel = contest(subgroups, threads);
   return defineKernel({
     family: 'choose_token',
