@@ -13,6 +13,7 @@ import type { BatchViewReport } from './batch-views.js';
 import { type HostArray, hostValues } from './host-array.js';
 import { backendOf, type ComputeTarget } from './open.js';
 
+/** How the matrices of a product lie, and what it is multiplied with. */
 export interface MatmulOptions {
   /** a is stored [k, m]. */
   readonly transposeA?: boolean;
@@ -84,10 +85,12 @@ export class GpuCommandBatch {
     return this.#webgpu().gpu.device;
   }
 
+  /** The device's queue. @throws UnsupportedError on the CPU backend, as `device`. */
   get queue(): GPUQueue {
     return this.#webgpu().gpu.queue;
   }
 
+  /** Operations that are recorded. */
   get numOperations(): number {
     return this.#record.values.filter((value) => value.kind === 'op').length;
   }
@@ -145,6 +148,7 @@ export class GpuCommandBatch {
     return this.#record.op('unary', { fn, ...scalars }, [this.#record.flat(id)], [id.size]);
   }
 
+  /** max(x, 0); NaN stays NaN. */
   relu(x: BatchTensor): BufferId {
     return this.unary('relu', x);
   }
@@ -154,19 +158,23 @@ export class GpuCommandBatch {
     return this.unary('leakyRelu', x, { a: slope });
   }
 
+  /** x where x > 0, else alpha (e^x - 1), accurate near zero. */
   elu(x: BatchTensor, alpha: number): BufferId {
     return this.unary('elu', x, { a: alpha });
   }
 
+  /** Between min and max. @throws ArgumentError unless min <= max. */
   clip(x: BatchTensor, min: number, max: number): BufferId {
     if (!(min <= max)) throw new ArgumentError('min', `clip needs min <= max, got ${min} and ${max}`);
     return this.unary('clip', x, { a: min, b: max });
   }
 
+  /** 1 / (1 + e^-x), stable on both sides. */
   sigmoid(x: BatchTensor): BufferId {
     return this.unary('sigmoid', x);
   }
 
+  /** Accurate near zero. */
   tanh(x: BatchTensor): BufferId {
     return this.unary('tanh', x);
   }
@@ -181,6 +189,7 @@ export class GpuCommandBatch {
     return this.unary(options.exact === true ? 'geluErf' : 'gelu', x);
   }
 
+  /** factor x. */
   scale(x: BatchTensor, factor: number): BufferId {
     return this.unary('scale', x, { a: factor });
   }
@@ -199,18 +208,22 @@ export class GpuCommandBatch {
     return this.#record.op('binary', { fn }, inputs, [size]);
   }
 
+  /** a + b; see `binary`. */
   add(a: BatchTensor, b: BatchTensor): BufferId {
     return this.binary('add', a, b);
   }
 
+  /** a - b; see `binary`. */
   sub(a: BatchTensor, b: BatchTensor): BufferId {
     return this.binary('sub', a, b);
   }
 
+  /** a b; see `binary`. */
   mul(a: BatchTensor, b: BatchTensor): BufferId {
     return this.binary('mul', a, b);
   }
 
+  /** a / b; see `binary`. */
   div(a: BatchTensor, b: BatchTensor): BufferId {
     return this.binary('div', a, b);
   }
@@ -248,6 +261,7 @@ export class GpuCommandBatch {
     return this.#record.op('reduce', { fn, axes: [1], keepDims: false }, [this.#record.shaped(id, shape)], [shape[0]]);
   }
 
+  /** The sum of all elements, one number; with `rows`, of each of so many equal rows. */
   sum(x: BatchTensor, options: RowOptions = {}): BufferId {
     return this.reduce('sum', x, options);
   }
@@ -258,6 +272,7 @@ export class GpuCommandBatch {
     return this.#record.op('softmax', { axis: 1 }, [this.#record.shaped(id, this.#record.rows(id, options))], [id.size]);
   }
 
+  /** x - max - ln(sum e^(x - max)), by rows as `softmax`. */
   logSoftmax(x: BatchTensor, options: RowOptions = {}): BufferId {
     const id = this.#record.buffer('logSoftmax', x);
     return this.#record.op('logSoftmax', { axis: 1 }, [this.#record.shaped(id, this.#record.rows(id, options))], [id.size]);
@@ -374,6 +389,7 @@ export class GpuCommandBatch {
     this.#release();
   }
 
+  /** As `dispose`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

@@ -6,6 +6,7 @@ import { eigenOnDevice } from './eigen-device.js';
 import type { EigenPair, EigenProblem } from './eigen-problem.js';
 import { backendOf, type ComputeTarget } from './open.js';
 
+/** How far `symmetricEigen` goes, and what it takes for symmetric. */
 export interface EigenOptions {
   /** Order of the eigenvalues. Default 'none': as they come out on the diagonal. */
   readonly sorted?: 'none' | 'descending' | 'ascending';

@@ -19,6 +19,7 @@ import { MaxOp, MinOp, type ReduceOp, SumOp } from './tiled/reduce-op.js';
 
 export type { HostArray } from './host-array.js';
 
+/** Where operations run, and how many compiled ones are kept. */
 export interface GpuBackendOptions extends Omit<BackendOptions, 'device'> {
   /** Default 'auto': a hardware GPU, else the CPU. A `GpuDevice` or `Backend` of the caller's is used as it is. */
   readonly device?: BackendOptions['device'] | Backend;
@@ -26,6 +27,7 @@ export interface GpuBackendOptions extends Omit<BackendOptions, 'device'> {
   readonly cachedGraphs?: number;
 }
 
+/** Sizes of a convolution, in elements. */
 export interface Convolution {
   /** [channels, rows, columns] of the input. */
   readonly channels?: number;
@@ -96,18 +98,22 @@ export class GpuBackend {
     return this.#elements(fn, (g, [p, q]) => g.binary(fn, need(p), need(q)), [x, y]);
   }
 
+  /** a + b for equal lengths. */
   add(a: HostArray, b: HostArray): Promise<Float32Array> {
     return this.binary('add', a, b);
   }
 
+  /** a - b for equal lengths. */
   sub(a: HostArray, b: HostArray): Promise<Float32Array> {
     return this.binary('sub', a, b);
   }
 
+  /** a b, element by element, for equal lengths. */
   mul(a: HostArray, b: HostArray): Promise<Float32Array> {
     return this.binary('mul', a, b);
   }
 
+  /** a / b for equal lengths, as IEEE 754 has it. */
   div(a: HostArray, b: HostArray): Promise<Float32Array> {
     return this.binary('div', a, b);
   }
@@ -162,6 +168,7 @@ export class GpuBackend {
     return this.unary('sigmoid', x);
   }
 
+  /** Accurate near zero. */
   tanh(x: HostArray): Promise<Float32Array> {
     return this.unary('tanh', x);
   }
@@ -329,6 +336,7 @@ export class GpuBackend {
     if (this.#owned) (await this.#backend?.catch(() => undefined))?.dispose();
   }
 
+  /** As `dispose`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose();
   }

@@ -24,6 +24,7 @@ export interface GpuLimits {
   readonly minUniformBufferOffsetAlignment: number;
 }
 
+/** Features and limits of a device, as kernel selection reads them. */
 export interface GpuCapabilities {
   readonly limits: GpuLimits;
   /** `shader-f16`: f16 arithmetic and f16 storage. */
@@ -84,6 +85,7 @@ export interface CapabilityMask {
   readonly limits?: Partial<GpuLimits>;
 }
 
+/** The capabilities without what `mask` takes away. Pure. */
 export function maskCapabilities(capabilities: GpuCapabilities, mask: CapabilityMask): GpuCapabilities {
   const noSubgroups = mask.subgroups === false;
   return {

@@ -52,6 +52,7 @@ const table = {
   q8_planes: { block: 32, bytes: 34 },
 } as const satisfies Record<string, DTypeRow>;
 
+/** The name of an element type: "f32", "u32", "q4_k"... Block types have ggml's sizes and layouts. */
 export type DType = keyof typeof table;
 
 /** Every element type by name. */

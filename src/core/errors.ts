@@ -33,6 +33,7 @@ export type FormatErrorCode =
   | 'E_TENSOR_SHAPE'
   | 'E_METADATA';
 
+/** What went wrong, for programs: stable from version to version, which messages are not. */
 export type ErrorCode =
   | FormatErrorCode
   /** An argument of a public call is wrong. */
@@ -64,8 +65,10 @@ export type ErrorCode =
   /** A result that cannot be right (NaN in the logits, say). */
   | 'E_NUMERICAL';
 
+/** What every error that Centella throws on purpose is. */
 export class CentellaError extends Error {
   override readonly name: string = 'CentellaError';
+  /** Stable, for programs; messages are for people. */
   readonly code: ErrorCode;
 
   constructor(code: ErrorCode, message: string, options?: { cause?: unknown }) {
@@ -79,7 +82,9 @@ export class FormatError extends CentellaError {
   override readonly name = 'FormatError';
   declare readonly code: FormatErrorCode;
   readonly offset: number | undefined;
+  /** The metadata key at fault. */
   readonly key: string | undefined;
+  /** The name of the tensor at fault. */
   readonly tensor: string | undefined;
 
   constructor(code: FormatErrorCode, message: string, where: { offset?: number; key?: string; tensor?: string; cause?: unknown } = {}) {
@@ -93,6 +98,7 @@ export class FormatError extends CentellaError {
 /** The caller passed something that cannot be right. */
 export class ArgumentError extends CentellaError {
   override readonly name = 'ArgumentError';
+  /** The name of the wrong argument or option. */
   readonly argument: string;
 
   constructor(argument: string, message: string, code: ErrorCode = 'E_ARGUMENT') {
@@ -152,7 +158,9 @@ export class DeviceLostError extends DeviceError {
 /** More memory was wanted than the budget or the device allows; `requested` and `available` are bytes. */
 export class OutOfMemoryError extends CentellaError {
   override readonly name = 'OutOfMemoryError';
+  /** Bytes. */
   readonly requested: number;
+  /** Bytes. */
   readonly available: number;
 
   constructor(message: string, bytes: { requested: number; available: number }) {
@@ -174,7 +182,9 @@ export class BusyError extends CentellaError {
 /** The prompt needs more positions than the context has. */
 export class ContextError extends CentellaError {
   override readonly name = 'ContextError';
+  /** Positions that the prompt needs, with those before it. */
   readonly tokens: number;
+  /** Positions that there are. */
   readonly contextLength: number;
 
   constructor(message: string, sizes: { tokens: number; contextLength: number }) {
@@ -184,6 +194,7 @@ export class ContextError extends CentellaError {
   }
 }
 
+/** A valid request that this build or this device cannot serve; the message says what would do. */
 export class UnsupportedError extends CentellaError {
   override readonly name = 'UnsupportedError';
 
@@ -192,6 +203,7 @@ export class UnsupportedError extends CentellaError {
   }
 }
 
+/** Something was used after its `dispose()`, or was disposed of while it worked. */
 export class DisposedError extends CentellaError {
   override readonly name = 'DisposedError';
 
@@ -200,6 +212,7 @@ export class DisposedError extends CentellaError {
   }
 }
 
+/** The caller's signal ended the work. `cause` is the signal's reason. */
 export class AbortedError extends CentellaError {
   override readonly name = 'AbortedError';
 

@@ -2,6 +2,7 @@ import { ArgumentError, shown } from './errors.js';
 
 /** What a device's bytes are for: the ledgers of all backends count by these. */
 export const memoryClasses = ['weights', 'kv', 'arena', 'state', 'staging', 'constants'] as const;
+/** One of `memoryClasses`. */
 export type MemoryClass = (typeof memoryClasses)[number];
 
 export interface MemoryUse {

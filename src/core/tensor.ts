@@ -3,6 +3,7 @@ import { byteLengthOf, type DType } from './dtype.js';
 /** Sizes of a tensor, slowest axis first: a [rows, columns] matrix is stored row after row. */
 export type Shape = readonly number[];
 
+/** Element type and sizes of a tensor. */
 export interface TensorType {
   readonly dtype: DType;
   readonly shape: Shape;

@@ -43,6 +43,7 @@ export interface TunedProduct {
   readonly microseconds: number;
 }
 
+/** Shapes of kernels that were measured on one adapter; `parseTuning` reads one, `centella tune` writes it. */
 export interface Tuning {
   readonly version: number;
   readonly adapter: AdapterKey;

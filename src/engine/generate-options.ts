@@ -4,6 +4,7 @@ import { ArgumentError, shown } from '../core/errors.js';
 import type { GenerationPlan } from './generation.js';
 import { type LogitsHook, resolveSampling, type SamplingOptions } from './sampler.js';
 
+/** How a text is written, and when it ends. */
 export interface GenerateOptions extends SamplingOptions {
   /** Most tokens to generate. Default: what the context has room for. */
   readonly maxTokens?: number;

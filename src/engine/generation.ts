@@ -30,6 +30,7 @@ export interface Timings {
 /** Where tokens are chosen: on the device, which then needs no answer to go on, or on the host, a row of logits at a time, which is slower and only done for `adjustLogits`. */
 export type ChosenOn = 'device' | 'host';
 
+/** A text that has ended. */
 export interface GenerationResult {
   readonly text: string;
   /** Generated ids; an end or stop token is not among them. */

@@ -14,11 +14,13 @@ import { loadTokenizer, type Tokenizer } from '../text/index.js';
 
 import { Model } from './model.js';
 
+/** Bytes of weights, as stored in the file. */
 export interface LoadProgress {
   readonly loadedBytes: number;
   readonly totalBytes: number;
 }
 
+/** Where a model runs, and how much context it has. */
 export interface LoadOptions extends BackendOptions {
   /** Positions of the KV cache. Default: what the model was trained for, at most 4096. */
   readonly contextLength?: number;

@@ -15,6 +15,7 @@ export interface LoadTimings {
   readonly weightBytes: number;
 }
 
+/** Which run is timed. */
 export interface ProfileOptions {
   /** Tokens of the run: 1 (the default) decodes, more are a prompt's, at most what one run takes. */
   readonly tokens?: number;
@@ -22,6 +23,7 @@ export interface ProfileOptions {
   readonly after?: number;
 }
 
+/** Where a model runs. */
 export interface BackendReport {
   readonly kind: BackendKind;
   readonly name: string;
@@ -32,9 +34,13 @@ export interface BackendReport {
 
 /** A loaded model. One generation at a time; `dispose()` frees everything. */
 export class Model {
+  /** Hyperparameters, as the decoder uses them. */
   readonly config: DecoderConfig;
+  /** Text to token ids and back. */
   readonly tokenizer: Tokenizer;
+  /** Positions of the KV cache: most tokens of prompt and text together. */
   readonly contextLength: number;
+  /** How long loading took. */
   readonly loadTimings: LoadTimings;
   readonly #backend: Backend;
   readonly #decoder: Decoder;
@@ -158,6 +164,7 @@ export class Model {
     if (this.#ownsBackend) this.#backend.dispose();
   }
 
+  /** As `dispose`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

@@ -3,6 +3,7 @@
 import { AbortedError, CentellaError, OutOfMemoryError, throwIfAborted } from '../core/errors.js';
 import { type ByteSource, memorySource, requireRange, withHeldBytes } from './source.js';
 
+/** How a file is fetched. */
 export interface UrlOptions {
   readonly signal?: AbortSignal | undefined;
   /** Headers of every request, an authorisation for instance. */

@@ -6,8 +6,10 @@ import { type DawnAdapterName, dawnAdapterNames, dawnBackend, type GpuSource, ke
 import { type SelectableGpus, selectableGpus } from '../platform/device-select.js';
 import { type AdapterInfoLike, adapterName, capabilitiesOf, identifier, isPartOfName, packedDotFeature } from './capabilities.js';
 
+/** WebGPU's two words for which adapter is wanted. */
 export type PowerPreference = 'high-performance' | 'low-power';
 
+/** An adapter that can be chosen. */
 export interface AdapterEntry {
   /** Position in the list; `adapter: index` chooses it. */
   readonly index: number;
@@ -23,6 +25,7 @@ export interface AdapterEntry {
   readonly powerPreferences: readonly PowerPreference[];
 }
 
+/** Adapters that can be chosen, and what is to be known about the others. */
 export interface AdapterList {
   readonly adapters: readonly AdapterEntry[];
   /** What could not be told apart or reached. */

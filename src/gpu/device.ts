@@ -12,6 +12,7 @@ import { PipelineCache } from './pipeline-cache.js';
 import { type ReadbackOptions, ReadbackRing } from './readback.js';
 import { Uploader } from './upload.js';
 
+/** Which adapter, and what may be used of it; or the caller's own device. */
 export interface GpuDeviceOptions extends AdapterQuery {
   /** The caller's own device: used as it is and never destroyed. Adapter options do not apply to it. */
   readonly device?: GPUDevice;
@@ -47,20 +48,29 @@ interface Parts {
 
 let availability: Promise<boolean> | undefined;
 
+/** A WebGPU device with its memory ledger, its compiled kernels and its health. */
 export class GpuDevice {
+  /** The plain WebGPU device. */
   readonly device: GPUDevice;
+  /** Its queue. */
   readonly queue: GPUQueue;
+  /** What errors call the device. */
   readonly label: string;
   /** What kernels may use; less than the device has where a mask was given. */
   readonly capabilities: GpuCapabilities;
+  /** What it is a device of. */
   readonly adapterInfo: AdapterDescription;
   /** Why this adapter. */
   readonly reason: string;
   /** Whether Dawn's own checks are on; 'host' where a browser or the caller decided. */
   readonly checks: DawnChecks;
+  /** Makes buffers, and counts their bytes by class and label. */
   readonly memory: GpuMemory;
+  /** Compiled kernels, each once. */
   readonly pipelines: PipelineCache;
+  /** Writes from the host in pieces that the queue digests. */
   readonly uploader: Uploader;
+  /** Whether it is lost or disposed of, and the errors that no call caught. */
   readonly health: DeviceHealth;
   readonly #owned: boolean;
 
@@ -120,10 +130,12 @@ export class GpuDevice {
     return this.health.lost;
   }
 
+  /** Whether the device is gone, `dispose()` included; `lost` says why. */
   get isLost(): boolean {
     return this.health.loss !== undefined;
   }
 
+  /** Whether `dispose()` was called. */
   get isDisposed(): boolean {
     return this.health.disposed;
   }
@@ -155,6 +167,7 @@ export class GpuDevice {
     if (this.#owned) this.device.destroy();
   }
 
+  /** As `dispose`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

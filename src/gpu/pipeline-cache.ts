@@ -32,6 +32,7 @@ interface BindingLayout {
 
 const bufferType: Readonly<Record<BindingKind, GPUBufferBindingType>> = { read: 'read-only-storage', read_write: 'storage', uniform: 'uniform' };
 
+/** Compiled kernels of one device: each is compiled once, however many ask for it at a time. */
 export class PipelineCache {
   readonly #device: GPUDevice;
   readonly #health: DeviceHealth;
@@ -50,6 +51,7 @@ export class PipelineCache {
     this.#capabilities = capabilities;
   }
 
+  /** Lookups that found a pipeline, compilations, those that failed, and the pipelines that there are. */
   get stats(): PipelineCacheStats {
     return { hits: this.#hits, compiles: this.#compiles, failures: this.#failures, size: this.#pipelines.size };
   }

@@ -10,6 +10,7 @@ import { leastBusy, type MapContext, type MapFunction, MapRun, type PoolWorker }
 
 export type { MapContext, MapFunction, SkippedAdapter };
 
+/** Which devices a pool has. */
 export interface GpuDevicePoolOptions {
   /**
    * Adapters by index in `GpuDevice.adapters()` or by a part of their name, software ones too; one that is named twice gets two devices. Default: every hardware
@@ -43,6 +44,7 @@ export interface GpuLease {
   readonly index: number;
   /** Gives the device back; again is no error. */
   release(): void;
+  /** As `release`. */
   [Symbol.dispose](): void;
 }
 
@@ -61,6 +63,7 @@ export interface PoolDeviceReport {
   readonly served: number;
 }
 
+/** What is in a pool, and what is not and why. */
 export interface PoolReport {
   readonly devices: readonly PoolDeviceReport[];
   /** Adapters and devices that are not in the pool, and why. */
@@ -88,6 +91,7 @@ interface Member extends PoolWorker<GpuDevice> {
   readonly owned: boolean;
 }
 
+/** Several devices: all usable adapters, chosen ones, or the caller's devices. `map` spreads work over them and survives the loss of one. */
 export class GpuDevicePool implements Iterable<GpuDevice> {
   readonly #members: readonly Member[];
   readonly #skipped: readonly SkippedAdapter[];
@@ -136,6 +140,7 @@ export class GpuDevicePool implements Iterable<GpuDevice> {
     return this.#members[index]?.device;
   }
 
+  /** The devices, lost ones too, in the order of the report. */
   *[Symbol.iterator](): Iterator<GpuDevice> {
     for (const { device } of this.#members) yield device;
   }
@@ -190,6 +195,7 @@ export class GpuDevicePool implements Iterable<GpuDevice> {
     disposeOwned(this.#members);
   }
 
+  /** As `dispose`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

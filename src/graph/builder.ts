@@ -33,6 +33,7 @@ export class GraphBuilder {
     return this.#push('state', { name }, [], type, name);
   }
 
+  /** Numbers that belong to the graph. @throws GraphError where their count is not that of the type. */
   constant(values: readonly number[], type: TensorType, name = 'constant'): NodeId {
     if (values.length !== elementCount(type.shape)) throw new GraphError(`constant ${name}: ${values.length} values for [${type.shape.join(', ')}]`);
     return this.#push('constant', { values }, [], type, name);
@@ -53,22 +54,27 @@ export class GraphBuilder {
     return this.#push(op, params, inputs, type, name);
   }
 
+  /** fn(x), element by element; leakyRelu and elu take `a`, clip and scale too, clip `b`. */
   unary(fn: UnaryFunction, x: NodeId, scalars: { a?: number; b?: number } = {}, name: string = fn): NodeId {
     return this.add('unary', { fn, ...scalars }, [x], name);
   }
 
+  /** fn(a, b), with broadcasting. */
   binary(fn: BinaryFunction, a: NodeId, b: NodeId, name: string = fn): NodeId {
     return this.add('binary', { fn }, [a, b], name);
   }
 
+  /** The same elements in another shape of equal size; costs nothing. */
   reshape(x: NodeId, shape: Shape, name = 'reshape'): NodeId {
     return this.add('reshape', { shape }, [x], name);
   }
 
+  /** Rows [start, start + length) of axis 0; costs nothing. */
   narrow(x: NodeId, start: number, length: number, name = 'narrow'): NodeId {
     return this.add('narrow', { start, length }, [x], name);
   }
 
+  /** Rows of a table [V, D] of any type by ids u32 [T]: f32 [T, D]. */
   gatherRows(table: NodeId, ids: NodeId, name = 'gatherRows'): NodeId {
     return this.add('gatherRows', {}, [table, ids], name);
   }
@@ -80,14 +86,17 @@ export class GraphBuilder {
     return this.add('linear', { bias: extra.bias !== undefined, residual: extra.residual !== undefined, ...rounded }, inputs, name);
   }
 
+  /** x / sqrt(mean(x^2) + eps) gain along the last axis: x f32 [..., D], gain f32 [D]. */
   rmsNorm(x: NodeId, gain: NodeId, eps: number, name = 'rmsNorm'): NodeId {
     return this.add('rmsNorm', { eps }, [x, gain], name);
   }
 
+  /** Rotary position embedding of x f32 [T, H, D] by a table f32 [P, R/2, 2] of (cos, sin) and the position of the session state. */
   rope(x: NodeId, table: NodeId, state: NodeId, pairing: RopePairing, name = 'rope'): NodeId {
     return this.add('rope', { pairing }, [x, table, state], name);
   }
 
+  /** Writes the live rows of x f32 [T, G, D] into a KV cache [G, C, D] (a state) at the session's position; the new version of the cache. */
   cacheWrite(cache: NodeId, x: NodeId, state: NodeId, name = 'cacheWrite'): NodeId {
     return this.add('cacheWrite', {}, [cache, x, state], name);
   }
@@ -118,6 +127,7 @@ export class GraphBuilder {
     return this.add('reduce', { fn, axes, keepDims: options.keepDims ?? false }, [x], name);
   }
 
+  /** The sum of a[i] b[i] of two f32 tensors of one shape: f32 [1]. */
   dot(a: NodeId, b: NodeId, name = 'dot'): NodeId {
     return this.add('dot', {}, [a, b], name);
   }
@@ -127,10 +137,12 @@ export class GraphBuilder {
     return this.add('softmax', { axis: this.#axis(x, axis) }, [x], name);
   }
 
+  /** x - max - ln(sum e^(x - max)) along one axis, the last unless said. */
   logSoftmax(x: NodeId, axis = -1, name = 'logSoftmax'): NodeId {
     return this.add('logSoftmax', { axis: this.#axis(x, axis) }, [x], name);
   }
 
+  /** (x - mean) / sqrt(variance + eps) gain (+ bias) along the last axis. */
   layerNorm(x: NodeId, gain: NodeId, bias: NodeId | undefined, eps: number, name = 'layerNorm'): NodeId {
     return this.add('layerNorm', { eps }, bias === undefined ? [x, gain] : [x, gain, bias], name);
   }
@@ -145,10 +157,12 @@ export class GraphBuilder {
     return this.add('where', {}, [condition, a, b], name);
   }
 
+  /** The same numbers as f32, u32 or i32. */
   cast(x: NodeId, to: OpParams['cast']['to'], name = 'cast'): NodeId {
     return this.add('cast', { to }, [x], name);
   }
 
+  /** Parts one after another along an axis; equal in the others. */
   concat(parts: readonly NodeId[], axis = 0, name = 'concat'): NodeId {
     const [first] = parts;
     if (first === undefined) throw new GraphError(`${name}: concat takes at least one part`, this.#nodes.length);
@@ -160,6 +174,7 @@ export class GraphBuilder {
     return this.add('gather', { axis: this.#axis(x, axis) }, [x, indices], name);
   }
 
+  /** y's axis i is x's axis perm[i]. */
   permute(x: NodeId, perm: readonly number[], name = 'permute'): NodeId {
     return this.add('permute', { perm: perm.map((axis) => this.#axis(x, axis)) }, [x], name);
   }
@@ -184,10 +199,12 @@ export class GraphBuilder {
     return this.add('topK', { k, output }, [x], name);
   }
 
+  /** Running sums along an axis, the last unless said; `exclusive` without the element itself. */
   cumsum(x: NodeId, axis = -1, exclusive = false, name = 'cumsum'): NodeId {
     return this.add('cumsum', { axis: this.#axis(x, axis), exclusive }, [x], name);
   }
 
+  /** Cross-correlation of x f32 [C, H, W] or [N, C, H, W] with a kernel f32 [C_out, C, h, w]; stride 1 and padding 'valid' unless said. */
   conv2d(x: NodeId, kernel: NodeId, options: Partial<OpParams['conv2d']> = {}, name = 'conv2d'): NodeId {
     return this.add('conv2d', { stride: options.stride ?? 1, padding: options.padding ?? 'valid' }, [x, kernel], name);
   }

@@ -13,6 +13,7 @@ export interface LeafValues {
   readonly states?: ReadonlyMap<string, Float64Array>;
 }
 
+/** What a graph gives by the f64 references. */
 export interface Evaluation {
   readonly outputs: ReadonlyMap<string, HostTensor>;
   /** The states after the run, by name: pass them to the next evaluation. */

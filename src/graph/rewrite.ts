@@ -9,6 +9,7 @@ import { storageOwner, verify } from './verify.js';
 
 export type { RewriteEntry } from './rewrite-entry.js';
 
+/** A rewritten graph, and for each place where a rule looked what it did or why not. */
 export interface RewriteResult {
   readonly graph: Graph;
   readonly report: readonly RewriteEntry[];

@@ -47,6 +47,7 @@ export interface ForwardPassMemory {
 export class WgslForwardPass {
   /** Where it runs: `kind`, `name` and `reason`. */
   readonly backend: Backend;
+  /** Positions of the KV cache. */
   readonly contextLength: number;
   readonly #config: DecoderConfig;
   readonly #cacheType: CacheType;
@@ -244,6 +245,7 @@ export class WgslForwardPass {
     if (this.#owned) this.backend.dispose();
   }
 
+  /** As `dispose`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

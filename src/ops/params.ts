@@ -47,6 +47,7 @@ export type ConvPadding = 'valid' | 'same' | 'full';
 /** Which two elements of a head RoPE rotates together: neighbours (2i, 2i+1), or i and i + rotated/2. */
 export type RopePairing = 'adjacent' | 'halves';
 
+/** The parameters of every operation; what it computes is at its definition in `ops/`. */
 export interface OpParams {
   /** A value that the caller writes before a run. */
   input: { readonly name: string };
@@ -120,6 +121,7 @@ export interface OpParams {
   redraw: Record<never, never>;
 }
 
+/** Every operation of the op table. */
 export type OpName = keyof OpParams;
 
 /** Operations that hold a value rather than compute one. */

@@ -19,6 +19,7 @@ export interface Slot {
   readonly interval: Interval;
 }
 
+/** Where values lie in the banks of an arena. */
 export interface MemoryPlan {
   /** Bytes of each bank. */
   readonly banks: readonly number[];

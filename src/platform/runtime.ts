@@ -7,6 +7,7 @@ export type RuntimeName = 'node' | 'deno' | 'bun' | 'browser' | 'unknown';
 /** `page`: a browser window; `main`: the first thread of a server runtime; `worker`: any other thread. */
 export type RuntimeScope = 'page' | 'main' | 'worker';
 
+/** Where this program runs. */
 export interface Runtime {
   readonly name: RuntimeName;
   /** The runtime's own version; absent in browsers. */

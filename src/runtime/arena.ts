@@ -32,7 +32,9 @@ export interface ArenaLocation {
  * theirs.
  */
 export class Arena {
+  /** Whose values lie here. */
   readonly plan: ExecutionPlan<unknown>;
+  /** Buffers, by the plan's numbers. */
   readonly banks: readonly Storage[];
   readonly #backend: Backend;
   readonly #actualBytes = new Map<ValueId, number>();
@@ -84,10 +86,12 @@ export class Arena {
     this.#actualBytes.set(id, byteLength);
   }
 
+  /** Writes a whole value as f32 numbers. */
   async writeF32(id: ValueId, data: Float32Array): Promise<void> {
     await this.writeBytesRange(id, 0, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
   }
 
+  /** A whole value as f32 numbers. */
   async readF32(id: ValueId): Promise<Float32Array<ArrayBuffer>> {
     const bytes = await this.readBytesRange(id, 0, this.lenOf(id) - (this.lenOf(id) % 4));
     return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
@@ -111,6 +115,7 @@ export class Arena {
     return this.#range(id, 0, roundUp(byteLength, 4));
   }
 
+  /** Frees the banks. */
   free(): void {
     for (const bank of this.banks) bank.free();
   }

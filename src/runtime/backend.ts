@@ -6,6 +6,7 @@ import type { OpCase } from '../ops/case.js';
 import type { Target, WeightStore } from '../ops/target.js';
 import type { ExecutionPlan } from '../plan/execution-plan.js';
 
+/** Whether graphs run on WebGPU or on the CPU, in WASM SIMD. */
 export type BackendKind = 'webgpu' | 'cpu';
 
 /** Bytes on a backend. */

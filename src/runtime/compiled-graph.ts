@@ -15,6 +15,7 @@ export type TensorData = Float32Array | Int32Array | Uint32Array | Uint8Array;
 /** Values of an output, by its type. */
 export type OutputData = Float32Array<ArrayBuffer> | Int32Array<ArrayBuffer> | Uint32Array<ArrayBuffer>;
 
+/** How a graph is fused, and which tensors it shares. */
 export interface CompileOptions {
   /** Fuse before planning. Default true. */
   readonly rewrite?: boolean;
@@ -26,11 +27,15 @@ export interface CompileOptions {
 
 /** A graph on a device: its weights, states and activations, and the steps to replay. */
 export class CompiledGraph {
+  /** Where it runs. */
   readonly backend: Backend;
+  /** Its steps, and where every value lies. */
   readonly plan: ExecutionPlan<unknown>;
   /** What was fused, what was not, and why. */
   readonly rewrites: readonly RewriteEntry[];
+  /** The memory of its activations. */
   readonly arena: Arena;
+  /** Its weights and states, by name. */
   readonly tensors: TensorStore;
   readonly #executable: Executable;
   readonly #constants: ReadonlyMap<number, Storage>;
@@ -160,6 +165,7 @@ export class CompiledGraph {
     return this.#executable.profile().then((timings) => withWork(timings, this.plan));
   }
 
+  /** Frees what the graph made: its activations, and its tensors unless they were passed in. Again is no error. */
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
@@ -168,6 +174,7 @@ export class CompiledGraph {
     if (this.#ownsTensors) this.tensors.dispose();
   }
 
+  /** As `dispose`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

@@ -8,6 +8,7 @@ import { WebGpuBackend } from './webgpu-backend.js';
 /** 'auto': a hardware GPU, else the CPU. 'webgpu': any adapter, a software one too. 'cpu': WASM SIMD. */
 export type DeviceChoice = 'auto' | 'webgpu' | 'cpu';
 
+/** Which device, and what may be used of it. */
 export interface BackendOptions extends Pick<GpuDeviceOptions, 'adapter' | 'powerPreference' | 'checked' | 'budgetBytes' | 'mask'> {
   /** Default 'auto'. A `GPUDevice` or `GpuDevice` of the caller's is used as it is: what chooses an adapter or makes a device is refused beside it. */
   readonly device?: DeviceChoice | GPUDevice | GpuDevice;

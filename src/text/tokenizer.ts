@@ -8,6 +8,7 @@ import { makeSentencePiece, SPACE_SYMBOL } from './sentencepiece.js';
 import { type SpecialIds, specialIds, stripsWhitespaceAfter, type TokenKinds, tokenKinds } from './token-kinds.js';
 import { KEY, parseByteToken, quote, readVocabulary, specialKey, TOKEN_TYPE, type Vocabulary, type VocabularyMetadata, vocabularyError } from './vocabulary.js';
 
+/** How text becomes ids. */
 export interface EncodeOptions {
   /** Put BOS first; "auto": where the model wants it. Default false. */
   bos?: boolean | 'auto';
@@ -17,6 +18,7 @@ export interface EncodeOptions {
   special?: boolean;
 }
 
+/** How ids become text. */
 export interface DecodeOptions {
   /** Show control tokens as their texts. Default false: they have no text. */
   special?: boolean;

@@ -10,6 +10,7 @@ import { encodeWeight, type WeightData } from './encode.js';
 import { Held } from './held.js';
 import { type CachedWeight, MatmulRunner } from './runner.js';
 
+/** Where a cache lives, and how much it may hold. */
 export interface MatmulCacheOptions {
   /** As for `openBackend`: default 'auto'. Not together with `backend`. */
   readonly device?: BackendOptions['device'];
@@ -19,16 +20,19 @@ export interface MatmulCacheOptions {
   readonly budgetBytes?: number;
 }
 
+/** Options of one weight. */
 export interface UploadWeightOptions {
   /** How the weight is kept. Default 'f32' for numbers; packed bytes have to say what they are. */
   readonly type?: DType;
 }
 
+/** Options of one product. */
 export interface MatmulOptions {
   /** Where y goes: its first m N numbers are written when the promise resolves. Default: a new array. */
   readonly output?: Float32Array;
 }
 
+/** A weight that a cache holds. */
 export interface CachedWeightInfo {
   readonly name: string;
   readonly type: DType;
@@ -95,6 +99,7 @@ export class GpuMatmulCache {
     return this.weights().reduce((sum, { byteLength }) => sum + byteLength, 0);
   }
 
+  /** What is held, in the order of the uploads. */
   weights(): readonly CachedWeightInfo[] {
     return [...this.#weights.values()].map(({ name, dtype, rows, cols, stored }) => ({ name, type: dtype, rows, cols, byteLength: stored.byteLength }));
   }
@@ -167,6 +172,7 @@ export class GpuMatmulCache {
     this.#life.release();
   }
 
+  /** As `dispose`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

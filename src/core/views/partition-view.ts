@@ -5,6 +5,7 @@ import { elementCount, type Shape } from '../tensor.js';
 import { assertWhole } from './axis.js';
 import type { TensorView } from './tensor-view.js';
 
+/** One tile of a partition. */
 export interface TileInfo {
   /** Position in the grid of tiles, per axis. */
   readonly tileIndex: readonly number[];
@@ -46,8 +47,11 @@ export class TileIterator implements IterableIterator<TileInfo> {
 const workgroupEdge = 16;
 const workgroupThreads = 256;
 
+/** A tensor cut into tiles of one shape, those at the far edges smaller. */
 export class PartitionView<Data = undefined> {
+  /** What is cut. */
   readonly tensor: TensorView<Data>;
+  /** Coordinates of a whole tile, per axis. */
   readonly tileShape: Shape;
   /** Tiles per axis. */
   readonly tileCount: readonly number[];
@@ -88,6 +92,7 @@ export class PartitionView<Data = undefined> {
     );
   }
 
+  /** Tiles in all. */
   get totalTiles(): number {
     return elementCount(this.tileCount);
   }
@@ -97,6 +102,7 @@ export class PartitionView<Data = undefined> {
     return elementCount(this.tileShape);
   }
 
+  /** Whether the tile's sizes are powers of two. */
   get isPowerOfTwoTiles(): boolean {
     return this.tileShape.every((size) => Number.isInteger(Math.log2(size)));
   }
@@ -126,6 +132,7 @@ export class PartitionView<Data = undefined> {
     return new TileIterator(this.totalTiles, (position) => this.#tileAt(position));
   }
 
+  /** The tiles, the last axis fastest. */
   [Symbol.iterator](): TileIterator {
     return this.iterTiles();
   }

@@ -7,6 +7,7 @@ import { type Axis, assertWhole, axisExtent, axisOffset, axisOffsets, sameAxis, 
 import { assertShape, formatLayout, layoutAxes, type MemoryLayout, stridedAxes } from './layout.js';
 import { reshapedAxes } from './reshape.js';
 
+/** Where and how a view's elements lie in their storage. */
 export interface ViewOptions {
   /** How the storage is laid out. Default 'row-major'. */
   readonly layout?: MemoryLayout;
@@ -34,12 +35,15 @@ interface ViewParts<Data> {
  * enough for every element in reach; of a handle only its owner knows the length (`extent` says what the view needs).
  */
 export class TensorView<Data = undefined> {
+  /** Elements per axis; [] is a single one. */
   readonly shape: Shape;
   /** Index in the storage of the element [0, 0, ...], in elements. */
   readonly offset: number;
   /** The layout of the storage, as given when the first view of it was made. Views of views keep it; `strides` tells how a view itself walks. */
   readonly layout: MemoryLayout;
+  /** Type of the elements. */
   readonly dtype: DType;
+  /** What the view is linked to: undefined, an array, or the caller's handle. */
   readonly data: Data;
   readonly #axes: readonly Axis[];
 
@@ -74,14 +78,17 @@ export class TensorView<Data = undefined> {
     return TensorView.create([length], options);
   }
 
+  /** As `create`, of shape [rows, columns]. */
   static new2d(rows: number, columns: number, options?: ViewOptions): TensorView {
     return TensorView.create([rows, columns], options);
   }
 
+  /** As `create`, of shape [d0, d1, d2]. */
   static new3d(d0: number, d1: number, d2: number, options?: ViewOptions): TensorView {
     return TensorView.create([d0, d1, d2], options);
   }
 
+  /** As `create`, of shape [d0, d1, d2, d3]. */
   static new4d(d0: number, d1: number, d2: number, d3: number, options?: ViewOptions): TensorView {
     return TensorView.create([d0, d1, d2, d3], options);
   }
@@ -115,6 +122,7 @@ export class TensorView<Data = undefined> {
     return elementCount(this.shape);
   }
 
+  /** Whether it has no element: an axis of size 0. */
   get isEmpty(): boolean {
     return this.numel === 0;
   }

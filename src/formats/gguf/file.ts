@@ -8,7 +8,9 @@ const maxPieceBytes = 2 ** 31;
 
 /** An open GGUF model: metadata, tensor table, and access to the tensors' bytes. All shards of a split model are one file here. */
 export class GgufFile {
+  /** The file's name, or what else tells it from others. */
   readonly name: string;
+  /** Of the container. */
   readonly version: 2 | 3;
   /** Every key with its value and the type that it has in the file; of a split model, the first shard's. */
   readonly metadata: ReadonlyMap<string, GgufValue>;
@@ -35,6 +37,7 @@ export class GgufFile {
     return value === undefined ? undefined : value.type === 'string' ? value.value : this.#wrongType(key, 'a string', value);
   }
 
+  /** A boolean; undefined where the key is absent. */
   getBoolean(key: string): boolean | undefined {
     const value = this.metadata.get(key);
     return value === undefined ? undefined : value.type === 'bool' ? value.value : this.#wrongType(key, 'a boolean', value);
@@ -63,6 +66,7 @@ export class GgufFile {
     return value === undefined ? undefined : value.type === 'f32' || value.type === 'f64' ? value.value : this.#wrongType(key, 'a float', value);
   }
 
+  /** An array of strings; undefined where the key is absent. */
   getStringArray(key: string): readonly string[] | undefined {
     const value = this.metadata.get(key);
     if (value === undefined) return undefined;
@@ -139,6 +143,7 @@ export class GgufFile {
     await Promise.all(this.#sources.map((source) => source.close()));
   }
 
+  /** As `close`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

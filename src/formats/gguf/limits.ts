@@ -14,6 +14,7 @@ export interface GgufLimits {
   readonly headerBytes: number;
 }
 
+/** Far beyond any model that is known. */
 export const defaultGgufLimits: GgufLimits = {
   keyBytes: 64 * 1024,
   stringBytes: 1024 * 1024,

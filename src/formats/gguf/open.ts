@@ -10,6 +10,7 @@ import { type ShardInfo, shardInfo, shardSources } from './split.js';
 /** A model: one file, or the list of all shards of a split one. */
 export type GgufSource = SourceLike | readonly SourceLike[];
 
+/** What may be opened, and how. */
 export interface OpenGgufOptions extends UrlOptions {
   readonly limits?: Partial<GgufLimits> | undefined;
 }

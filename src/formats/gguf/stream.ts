@@ -2,6 +2,7 @@ import { ArgumentError } from '../../core/errors.js';
 import type { ByteSource } from '../source.js';
 import type { GgufTensor } from './header.js';
 
+/** Pieces of at most `chunkBytes` bytes; 8 MiB unless given. */
 export interface StreamOptions {
   readonly chunkBytes?: number | undefined;
   readonly signal?: AbortSignal | undefined;

@@ -3,6 +3,7 @@
 /** GGUF's type numbers. */
 export const ggufTypeIds = { u8: 0, i8: 1, u16: 2, i16: 3, u32: 4, i32: 5, f32: 6, bool: 7, string: 8, array: 9, u64: 10, i64: 11, f64: 12 } as const;
 
+/** The types of metadata values. */
 export type GgufType = keyof typeof ggufTypeIds;
 
 /** What holds an array's values, by element type. Booleans are bytes, 0 or 1. */
@@ -20,6 +21,7 @@ interface Holders {
   bool: Uint8Array;
 }
 
+/** Those whose arrays are typed arrays. */
 export type GgufNumericType = keyof Holders;
 
 /** Bytes of one value in the file. */

@@ -14,6 +14,7 @@ export interface GgufTensorInput {
   readonly data: Uint8Array | (() => Iterable<Uint8Array> | AsyncIterable<Uint8Array>);
 }
 
+/** What a GGUF file is to hold. */
 export interface GgufInput {
   /** 3 unless given. */
   readonly version?: 2 | 3 | undefined;

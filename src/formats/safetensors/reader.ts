@@ -5,6 +5,7 @@ import { openSource } from '../open-source.js';
 import type { ByteSource, SourceLike } from '../source.js';
 import type { UrlOptions } from '../url-source.js';
 
+/** One entry of its table. */
 export interface SafetensorsTensor {
   readonly name: string;
   readonly dtype: DType;
@@ -15,6 +16,7 @@ export interface SafetensorsTensor {
   readonly offset: number;
 }
 
+/** An open safetensors file. */
 export interface SafetensorsFile {
   readonly name: string;
   readonly metadata: ReadonlyMap<string, string>;
