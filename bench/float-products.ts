@@ -6,8 +6,9 @@
 
 import type { DType } from '../src/core/dtype.js';
 import { GpuDevice } from '../src/gpu/device.js';
-import { type FloatProblem, type FloatShape, floatBytes, floatGroups, floatKernel } from '../src/kernels/decode/product-float.js';
+import { floatKernel } from '../src/kernels/decode/product-float.js';
 import { selectFloat } from '../src/kernels/decode/product-float-select.js';
+import { type FloatProblem, type FloatShape, floatBytes, floatGroups } from '../src/kernels/decode/product-float-shape.js';
 import { noiseKernel } from '../src/kernels/noise.js';
 import { weightLayout, weightTypes } from '../src/kernels/weights-layout.js';
 import { jobOf, runJobs, storageBuffer, timeJobs, warmUp } from './gpu-timer.js';

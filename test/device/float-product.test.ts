@@ -1,8 +1,9 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { TensorType } from '../../src/core/tensor.js';
 import { GpuDevice } from '../../src/gpu/device.js';
-import { type FloatProblem, type FloatShape, floatGroups, floatKernel } from '../../src/kernels/decode/product-float.js';
+import { floatKernel } from '../../src/kernels/decode/product-float.js';
 import { selectFloat } from '../../src/kernels/decode/product-float-select.js';
+import { type FloatProblem, type FloatShape, floatGroups } from '../../src/kernels/decode/product-float-shape.js';
 import { weightLayout } from '../../src/kernels/weights-layout.js';
 import { gatedProductCases, qkvCases, tokenLinearCases } from '../../src/ops/cases/decode.js';
 import { randomWeight, seededRandom } from '../../src/ops/cases/weight-data.js';

@@ -8,8 +8,9 @@ import type { RowShard } from '../../ops/target.js';
 import { arg } from '../template.js';
 import { weightLayout } from '../weights-layout.js';
 import { bestForm } from './choose.js';
-import { type FloatMatrix, type FloatProblem, type FloatShape, floatGroups, floatKernel } from './product-float.js';
+import { floatKernel } from './product-float.js';
 import { selectFloat } from './product-float-select.js';
+import { type FloatMatrix, type FloatProblem, type FloatShape, floatGroups } from './product-float-shape.js';
 import type { ProductNode, ProductPart } from './product-node.js';
 
 export function floatSteps(product: ProductNode, capabilities: GpuCapabilities): readonly Step<GpuKernel>[] {

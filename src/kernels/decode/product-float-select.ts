@@ -5,7 +5,7 @@ import type { TensorType } from '../../core/tensor.js';
 import type { WeightStore } from '../../ops/target.js';
 import { isBlockType, weightLayout } from '../weights-layout.js';
 import type { ProductEnd } from './product.js';
-import { chunkOf, type FloatProblem, type FloatShape, floatBytes } from './product-float.js';
+import { chunkOf, type FloatProblem, type FloatShape, floatBytes } from './product-float-shape.js';
 import { type ActivationChoice, halfDecode, refuseProduct, workgroupThreads } from './select.js';
 
 /** A product before it is lowered. */
