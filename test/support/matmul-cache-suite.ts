@@ -161,6 +161,14 @@ export function matmulCacheSuite(name: string, open: () => Promise<Backend>, cas
       await expect(cache.uploadWeight('w', floats(256), 1, 256, { type: 'q2_k' })).rejects.toThrow(UnsupportedError);
       await expect(cache.uploadWeight('w', new Uint8Array(84), 1, 256, { type: 'q2_k' })).rejects.toThrow(UnsupportedError);
       await expect(cache.uploadWeight('w', new Uint8Array(4), 1, 4, { type: 'i8' })).rejects.toThrow(UnsupportedError);
+      const wrong = (value: unknown): never => value as never;
+      for (const data of [[1, 2], Float64Array.of(1, 2), undefined]) {
+        await expect(cache.uploadWeight('w', wrong(data), 1, 2)).rejects.toThrow(/a Float32Array of numbers or a Uint8Array of packed blocks/);
+        await expect(cache.uploadWeight('w', wrong(data), 1, 2, { type: 'f16' })).rejects.toThrow(ArgumentError);
+      }
+      await expect(cache.uploadWeight(wrong(undefined), floats(1), 1, 1)).rejects.toThrow('the name of a weight is a string, got undefined');
+      for (const value of [1e6, Number.NEGATIVE_INFINITY, Number.NaN])
+        await expect(cache.uploadWeight('w', Float32Array.of(1, value), 1, 2, { type: 'f16' })).rejects.toThrow(/up to 65,504, but number 1 is/);
       for (const rows of [0, -1, 1.5]) await expect(cache.uploadWeight('w', floats(0), rows, 4)).rejects.toThrow(ArgumentError);
       await expect(cache.uploadWeight('w', Float32Array.of(Number.NaN, ...floats(31)), 1, 32, { type: 'q8_0' })).rejects.toThrow(ArgumentError);
       expect([cache.weightCount, cache.weightBytes, backend.ledger().byClass.weights.bytes]).toEqual([0, 0, 0]);

@@ -23,7 +23,18 @@ export function encodeWeight(name: string, data: WeightData, rows: number, cols:
   if (!isEncodable(type)) {
     throw new UnsupportedError(`numbers cannot be encoded as ${type}; the types that can: ${namesOf(isEncodable)}. Pass packed blocks as a Uint8Array instead`);
   }
+  if (type === 'f16') assertHalves(name, data);
   return type === 'f32' ? new Uint8Array(data.buffer, data.byteOffset, data.byteLength) : quantize(type, data, cols);
+}
+
+/** As every type but f32 and bf16, f16 is for finite numbers, up to what it holds. */
+function assertHalves(name: string, data: Float32Array): void {
+  const at = data.findIndex((value) => !(Math.abs(value) < 65_520));
+  if (at >= 0)
+    throw new ArgumentError(
+      'data',
+      `weight "${name}": f16 holds finite numbers up to 65,504, but number ${at} is ${data[at]}: scale the weight down, or take f32 or bf16`,
+    );
 }
 
 function checkSizes(name: string, rows: number, cols: number, type: DType): void {

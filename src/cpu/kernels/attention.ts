@@ -13,7 +13,7 @@ import {
   v128,
   type WasmProgram,
 } from '../wasm/assembler.js';
-import { expOfNonPositive, halfDecoder, horizontalSum } from '../wasm/math.js';
+import { expOfNonPositive, finiteHalfDecoder, horizontalSum } from '../wasm/math.js';
 
 /** Vectors of a value row that one pass over the positions sums. */
 const chunkVectors = 4;
@@ -65,7 +65,7 @@ class AttendBody {
     this.#rowBytes = width * this.#elementBytes;
     this.#heads = Array.from({ length: heads }, (_, h) => h);
     this.#scale = scale;
-    const half = cache === 'f16' ? halfDecoder(f) : undefined;
+    const half = cache === 'f16' ? finiteHalfDecoder(f) : undefined;
     this.#read = half === undefined ? v128.load : (at, offset) => half(v128.load16x4s(at, offset));
   }
 

@@ -13,7 +13,7 @@ import {
   v128,
   type WasmProgram,
 } from '../wasm/assembler.js';
-import { halfDecoder, horizontalSum } from '../wasm/math.js';
+import { finiteHalfDecoder, horizontalSum } from '../wasm/math.js';
 
 export type FloatType = 'f32' | 'f16' | 'bf16';
 
@@ -29,7 +29,7 @@ function weightReaders(f: FunctionBuilder, dtype: FloatType): { four: (at: I32, 
       one: (at, offset) => v128.and(i32x4.shl(i32x4.splat(i32.load16u(at, offset)), 16), lane0),
     };
   }
-  const half = halfDecoder(f);
+  const half = finiteHalfDecoder(f);
   return { four: (at, offset) => half(v128.load16x4s(at, offset)), one: (at, offset) => v128.and(half(i32x4.splat(i32.load16s(at, offset))), lane0) };
 }
 

@@ -171,6 +171,8 @@ export function sequence(...statements: readonly (Statement | readonly Statement
 export interface Local<T extends ValueType> {
   readonly get: Code<T>;
   set(value: Code<T>): Statement;
+  /** Sets it, and is the value. */
+  tee(value: Code<T>): Code<T>;
 }
 
 /** One function under construction: parameters first, then locals. */
@@ -227,7 +229,7 @@ export class FunctionBuilder {
 
   #at<T extends ValueType>(type: T, index: number): Local<T> {
     const n = unsigned(index);
-    return { get: code(type, 0x20, n), set: (value) => code('none', value.bytes, 0x21, n) };
+    return { get: code(type, 0x20, n), set: (value) => code('none', value.bytes, 0x21, n), tee: (value) => code(type, value.bytes, 0x22, n) };
   }
 }
 

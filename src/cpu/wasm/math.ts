@@ -3,13 +3,25 @@
 import { type F32, type FunctionBuilder, f32, f32x4, i32x4, type Local, type Statement, sequence, type V128, v128 } from './assembler.js';
 
 /**
- * f32 values of four f16 bit patterns in sign-extended i32 lanes; exact for every finite half. The product with 2^112 moves the exponent's bias from 15 to 127 and
- * normalises subnormals.
+ * f32 values of four finite f16 bit patterns in sign-extended i32 lanes, exact. The product with 2^112 moves the exponent's bias from 15 to 127 and normalises
+ * subnormals. Infinities and NaN come out as numbers from 65,536 on: what `halfDecoder` does about them takes as long as all the rest of a product.
  */
-export function halfDecoder(f: FunctionBuilder): (bits: V128) => V128 {
+export function finiteHalfDecoder(f: FunctionBuilder): (bits: V128) => V128 {
   const mask = f.once(v128.const(new Uint32Array(4).fill(0x8fffe000)));
   const rebias = f.once(f32x4.const(2 ** 112));
   return (bits) => f32x4.mul(v128.and(i32x4.shl(bits, 13), mask), rebias);
+}
+
+/** As `finiteHalfDecoder`, for all bit patterns: infinities and NaN get the exponent that says so. */
+export function halfDecoder(f: FunctionBuilder): (bits: V128) => V128 {
+  const decode = finiteHalfDecoder(f);
+  const largest = f.once(f32x4.const(65504));
+  const nonFinite = f.once(v128.const(new Uint32Array(4).fill(0x7f800000)));
+  const value = f.local('v128');
+  return (bits) => {
+    const finite = value.tee(decode(bits));
+    return v128.or(finite, v128.and(f32x4.gt(f32x4.abs(value.get), largest), nonFinite));
+  };
 }
 
 /** ln 2 in two parts: the first has 9 significant bits, so that n times it is exact. */
