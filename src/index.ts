@@ -6,6 +6,7 @@
 export { GpuCommandBatch, type MatmulOptions as BatchMatmulOptions } from './compute/batch.js';
 export { type BatchTensor, BufferId, type RowOptions } from './compute/batch-record.js';
 export type { BatchViewReport } from './compute/batch-views.js';
+export { type CompileGraphOptions, compile } from './compute/compile.js';
 export { type EigenOptions, type EigenResult, symmetricEigen } from './compute/eigen.js';
 export { type Convolution, GpuBackend, type GpuBackendOptions, type HostArray } from './compute/gpu-backend.js';
 export {

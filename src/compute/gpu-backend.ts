@@ -1,17 +1,16 @@
 import { ArgumentError, DisposedError, ShapeError } from '../core/errors.js';
 import { elementCount } from '../core/tensor.js';
 import type { HostData } from '../core/views/tensor-view.js';
-import { GpuDevice } from '../gpu/device.js';
 import type { GraphBuilder } from '../graph/builder.js';
 import type { NodeId } from '../graph/graph.js';
 import type { BinaryFunction, ReduceFunction, UnaryFunction } from '../ops/params.js';
 import type { Backend, BackendKind } from '../runtime/backend.js';
-import { type BackendOptions, openBackend } from '../runtime/select.js';
+import type { BackendOptions } from '../runtime/select.js';
 import type { MatmulOptions } from './batch.js';
 import type { RowOptions } from './batch-record.js';
 import { type EigenOptions, type EigenResult, symmetricEigen } from './eigen.js';
 import { type HostArray, hostValues } from './host-array.js';
-import { backendOf } from './open.js';
+import { openTarget, type TargetChoice } from './open.js';
 import { type Operation, OperationCache } from './operation-cache.js';
 import { type RowOperation, rowsOfPiece, runColumns, runRows } from './row-pieces.js';
 import { foldPartials, type MatrixView, matrixOf } from './tiled/reduce.js';
@@ -22,7 +21,7 @@ export type { HostArray } from './host-array.js';
 /** Where operations run, and how many compiled ones are kept. */
 export interface GpuBackendOptions extends Omit<BackendOptions, 'device'> {
   /** Default 'auto': a hardware GPU, else the CPU. A `GpuDevice` or `Backend` of the caller's is used as it is. */
-  readonly device?: BackendOptions['device'] | Backend;
+  readonly device?: TargetChoice;
   /** Compiled operations kept for their shapes, oldest first out. Default 64. */
   readonly cachedGraphs?: number;
 }
@@ -56,10 +55,9 @@ const tiledOps = { sum: SumOp, max: MaxOp, min: MinOp } as const;
  * in pieces. The other operands have to fit a binding: UnsupportedError.
  */
 export class GpuBackend {
-  readonly #opening: () => Promise<Backend>;
+  readonly #opening: () => ReturnType<typeof openTarget>;
   readonly #operations: OperationCache;
-  readonly #owned: boolean;
-  #backend: Promise<Backend> | undefined;
+  #opened: ReturnType<typeof openTarget> | undefined;
   #disposed = false;
 
   /** Touches no device before the first operation. */
@@ -67,13 +65,7 @@ export class GpuBackend {
     const { device, cachedGraphs = 64, ...rest } = options;
     if (!Number.isSafeInteger(cachedGraphs) || cachedGraphs < 1)
       throw new ArgumentError('cachedGraphs', `cachedGraphs is a whole number of compiled operations from 1, got ${String(cachedGraphs)}`);
-    const given = isBackend(device) ? device : undefined;
-    this.#owned = given === undefined && !(device instanceof GpuDevice);
-    this.#opening = async () =>
-      given ??
-      (device instanceof GpuDevice
-        ? backendOf(device)
-        : openBackend({ ...rest, ...(device === undefined ? {} : { device: device as NonNullable<BackendOptions['device']> }) }));
+    this.#opening = () => openTarget(device, rest);
     this.#operations = new OperationCache(cachedGraphs);
   }
 
@@ -333,7 +325,8 @@ export class GpuBackend {
     if (this.#disposed) return;
     this.#disposed = true;
     await this.#operations.dispose();
-    if (this.#owned) (await this.#backend?.catch(() => undefined))?.dispose();
+    const opened = await this.#opened?.catch(() => undefined);
+    if (opened?.owned === true) opened.backend.dispose();
   }
 
   /** As `dispose`. */
@@ -390,10 +383,17 @@ export class GpuBackend {
     return this.#operations.run(await this.#open(), operation, inputs);
   }
 
-  #open(): Promise<Backend> {
+  async #open(): Promise<Backend> {
     if (this.#disposed) throw new DisposedError('the GPU backend');
-    this.#backend ??= this.#opening();
-    return this.#backend;
+    if (this.#opened === undefined) {
+      const opening = this.#opening();
+      // What failed is tried again by the next call: a driver may be back by then.
+      opening.catch(() => {
+        if (this.#opened === opening) this.#opened = undefined;
+      });
+      this.#opened = opening;
+    }
+    return (await this.#opened).backend;
   }
 }
 
@@ -435,10 +435,6 @@ function sameLength(what: string, a: Float32Array, b: Float32Array): void {
 
 function need(id: NodeId | undefined): NodeId {
   return id ?? -1;
-}
-
-function isBackend(device: GpuBackendOptions['device']): device is Backend {
-  return typeof device === 'object' && device !== null && 'program' in device;
 }
 
 /** The first elements of an array where the matrix is just that, else a copy. */

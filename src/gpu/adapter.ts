@@ -46,6 +46,19 @@ export interface AdapterQuery {
   readonly software?: 'allow' | 'refuse';
 }
 
+/** @throws ArgumentError for values that no option has: calls come from plain JavaScript too. */
+export function assertQuery({ adapter, powerPreference, software }: AdapterQuery): void {
+  const valid = typeof adapter === 'string' ? adapter !== '' : adapter === undefined || Number.isSafeInteger(adapter);
+  if (!valid) throw new ArgumentError('adapter', `adapter must be an index or a part of a name, got ${JSON.stringify(adapter)}: see GpuDevice.adapters()`);
+  assertOneOf('powerPreference', powerPreference, ['high-performance', 'low-power']);
+  assertOneOf('software', software, ['allow', 'refuse']);
+}
+
+export function assertOneOf(argument: string, value: string | undefined, values: readonly string[]): void {
+  if (value !== undefined && !values.includes(value))
+    throw new ArgumentError(argument, `${argument} must be ${values.map((one) => `'${one}'`).join(' or ')}, got ${JSON.stringify(value)}`);
+}
+
 export interface AdapterChoice {
   readonly adapter: GPUAdapter;
   readonly source: GpuSource;

@@ -4,7 +4,7 @@ import { type CapabilityMask, type GpuCapabilities, maskCapabilities } from '../
 import { ArgumentError, CentellaError, DeviceError, type DeviceLostError } from '../core/errors.js';
 import { checkBudget } from '../core/memory.js';
 import { type DawnChecks, keepAlive } from '../platform/dawn.js';
-import { type AdapterChoice, type AdapterList, type AdapterQuery, chooseAdapter, listAdapters } from './adapter.js';
+import { type AdapterChoice, type AdapterList, type AdapterQuery, assertQuery, chooseAdapter, listAdapters } from './adapter.js';
 import { type AdapterInfoLike, adapterName, capabilitiesOf, featuresToRequest, limitsToRequest, packedDotFeature } from './capabilities.js';
 import { DeviceHealth } from './health.js';
 import { GpuMemory } from './memory.js';
@@ -104,6 +104,7 @@ export class GpuDevice {
   static async request(options: GpuDeviceOptions = {}): Promise<GpuDevice> {
     const { budgetBytes, device } = options;
     checkBudget(budgetBytes);
+    assertQuery(options);
     if (device !== undefined) return new GpuDevice(await adopt(device, options), options);
     return new GpuDevice(await open(await chooseAdapter(options), options), options);
   }
@@ -191,6 +192,8 @@ function infoOf(device: GPUDevice, adapter?: GPUAdapter): AdapterInfoLike {
 }
 
 async function adopt(device: GPUDevice, options: GpuDeviceOptions): Promise<Parts> {
+  if (typeof device?.createBuffer !== 'function')
+    throw new ArgumentError('device', `device must be a GPUDevice, got ${String(device)}: request one from an adapter`);
   for (const name of ['adapter', 'powerPreference', 'checked', 'software'] as const) {
     if (options[name] !== undefined) throw new ArgumentError(name, `"${name}" chooses an adapter, but the caller brought a device: give one of the two`);
   }

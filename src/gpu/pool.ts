@@ -2,7 +2,7 @@
 
 import type { CapabilityMask } from '../core/capabilities.js';
 import { ArgumentError, CentellaError, DeviceLostError, DisposedError } from '../core/errors.js';
-import type { AdapterList } from './adapter.js';
+import { type AdapterList, assertOneOf } from './adapter.js';
 import { isPartOfName } from './capabilities.js';
 import { GpuDevice, type GpuDeviceOptions } from './device.js';
 import { type SkippedAdapter, usableAdapters } from './pool-adapters.js';
@@ -55,6 +55,8 @@ export interface PoolDeviceReport {
   readonly software: boolean;
   /** Where several adapters have one name. */
   readonly pciAddress?: string;
+  /** Index in `GpuDevice.adapters()`; not for devices that the caller brought. */
+  readonly adapterIndex?: number;
   /** Why it is in the pool. */
   readonly reason: string;
   readonly state: 'ready' | 'lost' | 'disposed';
@@ -89,6 +91,7 @@ interface Wanted {
 
 interface Member extends PoolWorker<GpuDevice> {
   readonly owned: boolean;
+  readonly adapterIndex?: number;
 }
 
 /** Several devices: all usable adapters, chosen ones, or the caller's devices. `map` spreads work over them and survives the loss of one. */
@@ -117,7 +120,7 @@ export class GpuDevicePool implements Iterable<GpuDevice> {
       try {
         const device = borrowed ?? (await source.open(deviceOptions));
         device.check();
-        members.push(memberOf(device, members.length, borrowed === undefined));
+        members.push({ ...memberOf(device, members.length, borrowed === undefined), ...(adapterIndex === undefined ? {} : { adapterIndex }) });
       } catch (error) {
         if (error instanceof ArgumentError) {
           disposeOwned(members);
@@ -147,10 +150,11 @@ export class GpuDevicePool implements Iterable<GpuDevice> {
 
   /** The state of every device, what was left out, and why. */
   get report(): PoolReport {
-    const devices = this.#members.map(({ device, index, busy, served }): PoolDeviceReport => {
+    const devices = this.#members.map(({ device, index, busy, served, adapterIndex }): PoolDeviceReport => {
       const { name, backend, software, pciAddress } = device.adapterInfo;
       const state = device.isDisposed ? 'disposed' : device.isLost ? 'lost' : 'ready';
-      return { index, name, backend, software, reason: device.reason, state, busy, served, ...(pciAddress === undefined ? {} : { pciAddress }) };
+      const place = { ...(pciAddress === undefined ? {} : { pciAddress }), ...(adapterIndex === undefined ? {} : { adapterIndex }) };
+      return { index, name, backend, software, reason: device.reason, state, busy, served, ...place };
     });
     return { devices, skipped: this.#skipped, notes: this.#notes };
   }
@@ -183,6 +187,8 @@ export class GpuDevicePool implements Iterable<GpuDevice> {
    */
   async map<Item, Result>(items: Iterable<Item>, apply: MapFunction<GpuDevice, Item, Result>, { signal, perDevice = 1 }: MapOptions = {}): Promise<Result[]> {
     this.#assertUsable();
+    if (typeof apply !== 'function') throw new ArgumentError('apply', `map runs a function (item, device, context) on every item, got ${typeof apply}`);
+    if (typeof Object(items)[Symbol.iterator] !== 'function') throw new ArgumentError('items', `map takes a list of items, got ${typeof items}`);
     if (!Number.isSafeInteger(perDevice) || perDevice < 1)
       throw new ArgumentError('perDevice', `a device works on one item or more at a time, got ${perDevice}`);
     return new MapRun(this.#members, [...items], apply, { signal, perDevice }).run();
@@ -211,6 +217,9 @@ function assertOptions({ adapters, devices, devicesPerAdapter = 1, software, che
   if (!Number.isSafeInteger(devicesPerAdapter) || devicesPerAdapter < 1) {
     throw new ArgumentError('devicesPerAdapter', `a pool has one device or more on each adapter, got ${devicesPerAdapter}`);
   }
+  for (const [name, list] of Object.entries({ adapters, devices }))
+    if (list !== undefined && !Array.isArray(list)) throw new ArgumentError(name, `"${name}" is a list, got ${JSON.stringify(list)}`);
+  assertOneOf('software', software, ['allow', 'refuse']);
   if (adapters?.length === 0)
     throw new ArgumentError('adapters', 'the list of adapters is empty: name one, or leave the list out to take every hardware adapter');
   if (devices === undefined) return;
@@ -240,7 +249,7 @@ async function wantedDevices(
 
 function wantedOf(device: GPUDevice | GpuDevice, options: GpuDeviceOptions): Wanted {
   if (!(device instanceof GpuDevice))
-    return { name: device.label === '' ? "the caller's device" : device.label, backend: 'webgpu', options: { ...options, device } };
+    return { name: (device?.label ?? '') === '' ? "the caller's device" : device.label, backend: 'webgpu', options: { ...options, device } };
   const { name, backend } = device.adapterInfo;
   return { name, backend, borrowed: device, options };
 }

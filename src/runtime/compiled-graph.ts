@@ -23,6 +23,8 @@ export interface CompileOptions {
   readonly regions?: boolean;
   /** Tensors to share with other graphs: weights, caches and states found there by name are used, those missing are made there. */
   readonly tensors?: TensorStore;
+  /** Whether `dispose()` ends the backend too; default false. */
+  readonly ownsBackend?: boolean;
 }
 
 /** A graph on a device: its weights, states and activations, and the steps to replay. */
@@ -40,6 +42,7 @@ export class CompiledGraph {
   readonly #executable: Executable;
   readonly #constants: ReadonlyMap<number, Storage>;
   readonly #ownsTensors: boolean;
+  readonly #ownsBackend: boolean;
   readonly #unset: Set<string>;
   readonly #ids: ReturnType<typeof idRanges>;
   #disposed = false;
@@ -53,6 +56,7 @@ export class CompiledGraph {
     executable: Executable;
     constants: ReadonlyMap<number, Storage>;
     ownsTensors: boolean;
+    ownsBackend: boolean;
     unset: Set<string>;
   }) {
     this.backend = parts.backend;
@@ -63,6 +67,7 @@ export class CompiledGraph {
     this.#executable = parts.executable;
     this.#constants = parts.constants;
     this.#ownsTensors = parts.ownsTensors;
+    this.#ownsBackend = parts.ownsBackend;
     this.#unset = parts.unset;
     this.#ids = idRanges(parts.plan.graph);
   }
@@ -82,7 +87,19 @@ export class CompiledGraph {
       const executable = await program.prepare(tensors.bindings(program.plan, banks, constants));
       const arena = new Arena(backend, program.plan, banks);
       const ownsTensors = options.tensors === undefined;
-      return new CompiledGraph({ backend, plan: program.plan, rewrites: rewritten.report, arena, tensors, executable, constants, ownsTensors, unset });
+      const ownsBackend = options.ownsBackend ?? false;
+      return new CompiledGraph({
+        backend,
+        plan: program.plan,
+        rewrites: rewritten.report,
+        arena,
+        tensors,
+        executable,
+        constants,
+        ownsTensors,
+        ownsBackend,
+        unset,
+      });
     } catch (error) {
       for (const storage of allocated) storage.free();
       if (options.tensors === undefined) tensors.dispose();
@@ -172,6 +189,7 @@ export class CompiledGraph {
     this.arena.free();
     for (const storage of this.#constants.values()) storage.free();
     if (this.#ownsTensors) this.tensors.dispose();
+    if (this.#ownsBackend) this.backend.dispose();
   }
 
   /** As `dispose`. */

@@ -73,6 +73,16 @@ describe('GpuDevice', () => {
   it('refuses adapters that are not there, and software ones in an automatic choice', async () => {
     await expect(GpuDevice.request({ adapter: 99 })).rejects.toMatchObject({ code: 'E_ARGUMENT', message: expect.stringContaining('there is 0: ') });
     await expect(GpuDevice.request({ adapter: 'no such card' })).rejects.toMatchObject({ code: 'E_ARGUMENT', argument: 'adapter' });
+    for (const [argument, value] of [
+      ['adapter', null],
+      ['adapter', Number.NaN],
+      ['adapter', ''],
+      ['powerPreference', 'fast'],
+      ['software', 'maybe'],
+      ['device', {}],
+      ['device', null],
+    ] as const)
+      await expect(GpuDevice.request({ [argument]: value })).rejects.toMatchObject({ code: 'E_ARGUMENT', argument });
     const automatic = chooseAdapter({ software: 'refuse' });
     if (testsSoftware()) await expect(automatic).rejects.toMatchObject({ code: 'E_NO_ADAPTER', message: expect.stringContaining('software') });
     else expect((await automatic).capabilities.software).toBe(false);

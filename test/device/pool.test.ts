@@ -177,6 +177,7 @@ describe('GpuDevicePool', () => {
 
   it('refuses options that make no sense', async () => {
     const gpu = await GpuDevice.request();
+    const wrong = (value: unknown): never => value as never;
     for (const [options, argument] of [
       [{ adapters: [] }, 'adapters'],
       [{ adapters: [99] }, 'adapters'],
@@ -186,11 +187,17 @@ describe('GpuDevicePool', () => {
       [{ devices: [gpu], checked: true }, 'checked'],
       [{ adapters: [index], devicesPerAdapter: 0 }, 'devicesPerAdapter'],
       [{ adapters: [index], budgetBytes: -1 }, 'budgetBytes'],
+      [{ adapters: wrong('llvmpipe') }, 'adapters'],
+      [{ devices: wrong(gpu) }, 'devices'],
+      [{ devices: [wrong(null)] }, 'device'],
+      [{ software: wrong('maybe') }, 'software'],
     ] as const) {
       await expect(open(options)).rejects.toMatchObject({ code: 'E_ARGUMENT', argument });
     }
     const pool = await open({ devices: [gpu] });
     await expect(pool.map([1], () => 1, { perDevice: 0 })).rejects.toMatchObject({ argument: 'perDevice' });
+    await expect(pool.map([1], wrong(undefined))).rejects.toMatchObject({ argument: 'apply' });
+    await expect(pool.map(wrong(5), () => 1)).rejects.toMatchObject({ argument: 'items' });
     gpu.dispose();
   });
 

@@ -332,7 +332,7 @@ export function batchSuite(name: string, open: () => Promise<Backend>): void {
       expect(() => b.update(x, floats(1))).toThrow(ArgumentError);
       expect(() => b.softmax(x, { rows: 2 })).toThrow(ArgumentError);
       expect(() => b.clip(x, 1, 0)).toThrow(ArgumentError);
-      const wrong = <T>(value: unknown): T => value as T;
+      const wrong = (value: unknown): never => value as never;
       expect(() => b.upload(wrong([1, 2]))).toThrow(/must be a Float32Array or a view of one, got an object of Array/);
       expect(() => b.update(x, wrong([1, 2, 3]))).toThrow(ArgumentError);
       expect(() => b.upload(wrong(TensorView.over(x, [3])))).toThrow(/not linked to an array/);
@@ -342,7 +342,7 @@ export function batchSuite(name: string, open: () => Promise<Backend>): void {
       expect(() => b.reduce(wrong('median'), x)).toThrow(ArgumentError);
       expect(() => b.scale(x, wrong(undefined))).toThrow(/must be a number, got undefined/);
       expect(() => b.leakyRelu(x, wrong('0.1'))).toThrow(ArgumentError);
-      for (const eps of [Number.NaN, -1, wrong<number>(undefined)]) {
+      for (const eps of [Number.NaN, -1, wrong(undefined)]) {
         expect(() => b.rmsNorm(x, x, eps)).toThrow(/eps must be a finite number from 0/);
         expect(() => b.layerNorm(x, x, x, eps)).toThrow(ArgumentError);
       }

@@ -326,7 +326,7 @@ export function gpuBackendSuite(name: string, open: () => Promise<Backend>): voi
 
     test('parameters that no kernel can have are typed errors, on every backend alike', async () => {
       const x = floats(1, 2);
-      const wrong = <T>(value: unknown): T => value as T;
+      const wrong = (value: unknown): never => value as never;
       const refuses = (call: Promise<unknown>, argument: string) => expect(call).rejects.toMatchObject({ code: 'E_ARGUMENT', argument });
       for (const eps of [Number.NaN, -1, Number.POSITIVE_INFINITY]) await refuses(gpu.rmsNorm(x, x, eps), 'eps');
       await refuses(gpu.layerNorm(x, x, x, wrong(undefined)), 'eps');
