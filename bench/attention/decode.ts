@@ -34,7 +34,7 @@ const streamed = 300e6;
 
 export async function decodeFigures(gpu: GpuDevice, shape: AttentionShape, context: number, options: DecodeOptions): Promise<readonly Figure[]> {
   const problem: AttendProblem = {
-    ...{ heads: shape.heads, kvHeads: shape.kvHeads, width: shape.width, capacity: context, window: context, positions: context },
+    ...{ heads: shape.heads, kvHeads: shape.kvHeads, width: shape.width, capacity: context, window: context, positions: 1 },
     ...{ pairing: 'halves', eps: shape.norms ? eps : undefined, scale: 1 / Math.sqrt(shape.width) },
   };
   const chain = new Chain(gpu, problem, context - 1);
@@ -120,11 +120,9 @@ class Chain {
     this.#raw = Float32Array.from({ length: (heads + 2 * kvHeads) * width }, (_, i) => 8 * this.#patterns[0].at(i * 31 + 7));
     const turns = Float32Array.from({ length: width }, (_, i) => (i + 1) % 2);
     const gains = problem.eps === undefined ? [] : [new Float32Array(width).fill(1.5), new Float32Array(width).fill(1)];
-    const angles = storageBuffer(gpu, capacity * width * 4);
-    gpu.queue.writeBuffer(angles, position * width * 4, turns);
     const state = new Uint32Array(stateWords(1));
     state[0] = position;
-    this.#shared = [this.#upload(this.#raw), angles, this.#upload(state), ...gains.map((gain) => this.#upload(gain))];
+    this.#shared = [this.#upload(this.#raw), this.#upload(turns), this.#upload(state), ...gains.map((gain) => this.#upload(gain))];
     this.#partials = storageBuffer(gpu, 4 * Math.max(4, partialFloats(problem, { ...selectSplit(problem, gpu.capabilities), splits: 64 })));
     this.#output = storageBuffer(gpu, (activationType(heads * width).shape[0] ?? 0) * 4);
   }

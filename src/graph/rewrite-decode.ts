@@ -5,6 +5,7 @@
 
 import { need } from '../ops/definition.js';
 import type { ComputeOp, LeafOp, OpName, OpParams } from '../ops/params.js';
+import { stateWord } from '../ops/state.js';
 import { isLeaf, ops } from '../ops/table.js';
 import type { NodeTypes } from '../ops/target.js';
 import type { Graph, GraphNode, NodeId } from './graph.js';
@@ -75,6 +76,8 @@ class Draft {
   readonly #names = new Map<NodeId, NodeId>();
   readonly #attentions: ReadonlyMap<NodeId, AttentionMatch>;
   readonly #dropped: ReadonlySet<NodeId>;
+  /** Of each angle table, the row of the position, which all layers share: attention need not wait for the position to find it. */
+  readonly #angleRows = new Map<NodeId, NodeId>();
 
   constructor(graph: Graph, refuses: Refusal, window: number) {
     this.#reader = new Reader(graph);
@@ -137,7 +140,9 @@ class Draft {
     const product = { op: 'qkv', params, inputs: types(inputs) } as NodeTypes;
     const width = ops.qkv.type(product.inputs, params);
     const attend = attendOf(match, node, this.#window);
-    const attention = { op: 'attendToken', params: attend.params, inputs: [...types(attend.before), width, ...types(attend.after)] } as NodeTypes;
+    const [table = node.type] = types([match.table]);
+    const angles = { ...table, shape: [1, ...table.shape.slice(1)] };
+    const attention = { op: 'attendToken', params: attend.params, inputs: [...types(attend.before), width, angles, ...types(attend.after)] } as NodeTypes;
     // The two come together or not at all.
     const reasons = [this.#refuses(product), this.#refuses(attention)] as const;
     const applied = reasons.every((reason) => reason === undefined);
@@ -152,10 +157,23 @@ class Draft {
     const match = this.#attentions.get(node.id);
     if (match === undefined) return undefined;
     const { params, inputs } = qkvOf(match);
+    const angles = this.#angleRow(match);
     const raw = this.#push('qkv', params, inputs, node.name.replace(/attention$/, 'qkv'));
     const attend = attendOf(match, node, this.#window);
     const renamed = (ids: readonly NodeId[]) => ids.map((id) => this.renamed(id));
-    return this.#add('attendToken', attend.params, [...renamed(attend.before), raw, ...renamed(attend.after)], node.name);
+    return this.#add('attendToken', attend.params, [...renamed(attend.before), raw, angles, ...renamed(attend.after)], node.name);
+  }
+
+  #angleRow({ table, state }: AttentionMatch): NodeId {
+    const known = this.#angleRows.get(table);
+    if (known !== undefined) return known;
+    const { name, type } = need(this.#reader.nodes[table]);
+    const [, half = 0, parts = 0] = type.shape;
+    const rows = this.#push('reshape', { shape: [type.shape[0] ?? 0, half * parts] }, [table], `${name} rows`);
+    const position = this.#push('narrow', { start: stateWord.position, length: 1 }, [state], 'position');
+    const row = this.#add('reshape', { shape: [1, half, parts] }, [this.#add('gatherRows', {}, [rows, position], `${name} row`)], `${name} row`);
+    this.#angleRows.set(table, row);
+    return row;
   }
 
   #gated(node: NodeOf<'swiglu'>): NodeId | undefined {
@@ -222,17 +240,17 @@ function qkvOf({ x, gain, eps, products }: AttentionMatch): { params: OpParams['
   return { params: { eps, biases: biases.length > 0 }, inputs: [x, gain, ...products.map((product) => product.inputs[1] ?? -1), ...biases] };
 }
 
-/** Parameters of an attendToken, and its inputs before and after the vector. */
+/** Parameters of an attendToken, its inputs before the vector, and those after the angles. */
 function attendOf(
   match: AttentionMatch,
   { params }: NodeOf<'attention'>,
   window: number,
 ): { params: OpParams['attendToken']; before: readonly NodeId[]; after: readonly NodeId[] } {
-  const { keys, values, table, state, headGains, headEps, pairing } = match;
+  const { keys, values, state, headGains, headEps, pairing } = match;
   return {
     params: { scale: params.scale, pairing, window, ...(headEps === undefined ? {} : { eps: headEps }) },
     before: [keys, values],
-    after: [table, state, ...headGains],
+    after: [state, ...headGains],
   };
 }
 

@@ -58,7 +58,7 @@ export function ropeKernel(problem: RopeProblem, inPlace: boolean): GpuKernel {
   let start = head * ${width}u;
 ${inPlace || perHead === half ? '' : pass}  let first = start + ${pairing === 'adjacent' ? '2u * item' : 'item'};
   let second = first + ${pairing === 'adjacent' ? 1 : half}u;
-${padding}  // The table's last row stands in for positions beyond it, which no caller asks for.
+${padding}  // A table of one row is that of every position; else its last row stands in for positions beyond it, which no caller asks for.
   let turn = angles[min(state[${stateWord.position}] + row, ${positions - 1}u) * ${half}u + item];
   let a = ${source}[first];
   let b = ${source}[second];

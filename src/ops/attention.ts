@@ -48,7 +48,7 @@ const lastRow: OpDefinition<'lastRow'> = {
 
 /**
  * Rotary position embedding. x f32 [T, H, D]; table f32 [P, R/2, 2] of (cos, sin) with R <= D, row p for position p; state. The first R elements of each head turn in
- * pairs, the rest pass: y[a] = x[a] cos - x[b] sin, y[b] = x[a] sin + x[b] cos with (a, b) by the pairing. Row t has position `position + t`.
+ * pairs, the rest pass: y[a] = x[a] cos - x[b] sin, y[b] = x[a] sin + x[b] cos with (a, b) by the pairing. Row t has position `position + t`. A table of one row is the row of whatever position.
  */
 const rope: OpDefinition<'rope'> = {
   arity: 3,
@@ -69,14 +69,15 @@ const rope: OpDefinition<'rope'> = {
     const [heads, width, half] = [input.shape[1] ?? 0, input.shape[2] ?? 0, angles.shape[1] ?? 0];
     const { position, rows } = extentOf(need(state));
     const positions = angles.shape[0] ?? 0;
-    if (position + rows > positions) throw new ShapeError(`rope: positions ${position} to ${position + rows} are beyond the ${positions} of the table`);
+    if (positions > 1 && position + rows > positions)
+      throw new ShapeError(`rope: positions ${position} to ${position + rows} are beyond the ${positions} of the table`);
     const y = input.data.slice();
     for (let t = 0; t < rows; t++) {
       for (let head = 0; head < heads; head++) {
         const start = (t * heads + head) * width;
         for (let i = 0; i < half; i++) {
           const [a, b] = pairing === 'adjacent' ? [start + 2 * i, start + 2 * i + 1] : [start + i, start + i + half];
-          const angle = ((position + t) * half + i) * 2;
+          const angle = ((positions > 1 ? position + t : 0) * half + i) * 2;
           const [cos, sin] = [angles.data[angle] ?? Number.NaN, angles.data[angle + 1] ?? Number.NaN];
           const [xa, xb] = [input.data[a] ?? 0, input.data[b] ?? 0];
           y[a] = xa * cos - xb * sin;

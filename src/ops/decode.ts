@@ -126,7 +126,7 @@ export function attendTokenShape([keys, , raw]: readonly TensorType[]): { heads:
 
 /**
  * Attention of one token whose raw queries, keys and values are one vector f32 [1, (H + 2 G) D]: each head of Q and K is normed (where `eps` is given), Q and K turn, K and V go into the caches at the
- * state's position, and Q attends to positions 0 to there; y f32 [1, H D]. Updates both caches. Inputs: keys and values [G, C, D], the vector, the angles (see `rope`), state, and the
+ * state's position, and Q attends to positions 0 to there; y f32 [1, H D]. Updates both caches. Inputs: keys and values [G, C, D], the vector, the angles (see `rope`: one row spares kernels to wait for the position), state, and the
  * gains [D] of Q and K where `eps` is given. The caller promises that the position is below `window`.
  */
 const attendToken: OpDefinition<'attendToken'> = {

@@ -91,13 +91,17 @@ function decoder(architecture: string, rows = 1, changes: Partial<DecoderConfig>
 describe('the step of one token', () => {
   test.each(['llama', 'qwen2', 'qwen3'])('of %s computes the same in five operations a layer', (architecture) => {
     const { graph } = fused(decoder(architecture));
-    expect(Object.fromEntries(['qkv', 'attendToken', 'tokenLinear', 'gatedProduct', 'chooseNext'].map((op) => [op, countOf(graph, op as OpName)]))).toEqual({
+    expect(
+      Object.fromEntries(['qkv', 'attendToken', 'tokenLinear', 'gatedProduct', 'chooseNext', 'gatherRows'].map((op) => [op, countOf(graph, op as OpName)])),
+    ).toEqual({
       qkv: 2,
       attendToken: 2,
       // Of a layer the output and the down projection; the head.
       tokenLinear: 5,
       gatedProduct: 2,
       chooseNext: 1,
+      // Of the embedding, and the angles of the position for all layers.
+      gatherRows: 2,
     });
     for (const op of ['rmsNorm', 'linear', 'rope', 'cacheWrite', 'attention', 'argmax', 'advance'] as const) expect(countOf(graph, op)).toBe(0);
   });
@@ -229,7 +233,7 @@ function attends(change: Change, more: Omit<OpParams['attention'], 'scale'> = {}
 describe('attention of one token', () => {
   test('takes in its products, RoPE and cache writes, and keeps its scale', () => {
     const { graph } = fused(attends('nothing'));
-    expect(opsOf(graph).filter((op) => op !== 'reshape')).toEqual(['qkv', 'attendToken']);
+    expect(opsOf(graph).filter((op) => op !== 'reshape' && op !== 'narrow')).toEqual(['gatherRows', 'qkv', 'attendToken']);
     expect(graph.nodes.find(({ op }) => op === 'attendToken')?.params).toMatchObject({ scale: 0.5 });
   });
 

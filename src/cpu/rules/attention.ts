@@ -32,14 +32,14 @@ export const lastRow: LoweringRule<'lastRow', CpuKernel> = (node) => {
 export const rope: LoweringRule<'rope', CpuKernel> = (node) => {
   const [x, table, state] = [inputOf(node, 0), inputOf(node, 1), inputOf(node, 2)];
   const [rows, heads, width, half] = [axisOf(x, 0), axisOf(x, 1), axisOf(x, 2), axisOf(table, 1)];
-  const kernel = ropeKernel(rows, heads, width, half, node.params.pairing === 'adjacent');
+  const kernel = ropeKernel(rows, heads, width, half, node.params.pairing === 'adjacent', axisOf(table, 0) === 1);
   return [cpuStep(node, kernel, [x, 'read'], [table, 'read'], [state, 'read'], [node.output, 'write'])];
 };
 
-function ropeKernel(rows: number, heads: number, width: number, half: number, adjacent: boolean): CpuKernel {
+function ropeKernel(rows: number, heads: number, width: number, half: number, adjacent: boolean, single: boolean): CpuKernel {
   const [step, apart] = adjacent ? [2, 1] : [1, half];
   return {
-    key: `rope:${rows},${heads},${width},${half},${adjacent}`,
+    key: `rope:${rows},${heads},${width},${half},${adjacent},${single}`,
     family: 'rope',
     programs: [],
     bind(context) {
@@ -49,7 +49,7 @@ function ropeKernel(rows: number, heads: number, width: number, half: number, ad
         const position = state[stateWord.position] ?? 0;
         y.set(x);
         for (let t = 0; t < live; t++) {
-          const angles = (position + t) * half * 2;
+          const angles = single ? 0 : (position + t) * half * 2;
           for (let start = t * heads * width; start < (t + 1) * heads * width; start += width) {
             for (let i = 0; i < half; i++) {
               const cos = table[angles + 2 * i] ?? 1;

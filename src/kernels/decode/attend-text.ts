@@ -14,7 +14,7 @@ export interface AttendProblem {
   readonly capacity: number;
   /** Positions are below it. */
   readonly window: number;
-  /** Rows of the angle table. */
+  /** Rows of the angle table; one is that of the position, and its loads wait for nothing. */
   readonly positions: number;
   readonly pairing: RopePairing;
   /** eps of the norms of Q and K. */
@@ -71,7 +71,7 @@ ${steps.map((i) => `  ${name}Sum += subgroupShuffleXor(${name}Sum, ${2 ** i}u);\
 
 /** The angles of the lane's elements at `position`. */
 export function anglesText({ width, positions, pairing }: AttendProblem): string {
-  const row = `min(position, ${positions - 1}u) * ${width / 4}u`;
+  const row = positions === 1 ? '0u' : `min(position, ${positions - 1}u) * ${width / 4}u`;
   if (pairing === 'adjacent') return `  let turn0 = angles[${row} + sub * 2u];\n  let turn1 = angles[${row} + sub * 2u + 1u];\n`;
   const at = `${row} + (sub % ${width / 16}u) * 4u`;
   return `${lines(4, (i) => `  let turn${i} = angles[${at} + ${i}u];\n`)}  let side = select(1.0, -1.0, sub < ${width / 16}u);

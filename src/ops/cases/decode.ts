@@ -116,6 +116,8 @@ interface AttendPlan {
   readonly cache?: 'f32' | 'f16';
   /** Keys that grow along the positions, so that late scores exceed the first ones by far. */
   readonly rising?: boolean;
+  /** Angles of the position alone, not of all before it. */
+  readonly row?: boolean;
 }
 
 const attendPlans: readonly AttendPlan[] = [
@@ -125,7 +127,7 @@ const attendPlans: readonly AttendPlan[] = [
   { heads: 8, kvHeads: 2, width: 32, capacity: 64, position: 63 },
   { heads: 4, kvHeads: 4, width: 64, capacity: 130, position: 77, pairing: 'halves' },
   { heads: 8, kvHeads: 1, width: 64, capacity: 600, position: 511, window: 512, norm: true },
-  { heads: 14, kvHeads: 2, width: 64, capacity: 300, position: 1, pairing: 'halves', norm: true },
+  { heads: 14, kvHeads: 2, width: 64, capacity: 300, position: 1, pairing: 'halves', norm: true, row: true },
   { heads: 4, kvHeads: 2, width: 128, capacity: 520, position: 300, window: 512, pairing: 'halves', norm: true },
   { heads: 2, kvHeads: 1, width: 128, capacity: 200, position: 199 },
   { heads: 2, kvHeads: 2, width: 256, capacity: 40, position: 20 },
@@ -138,18 +140,18 @@ const attendPlans: readonly AttendPlan[] = [
   { heads: 6, kvHeads: 1, width: 128, capacity: 3000, position: 2999, pairing: 'halves', norm: true },
   { heads: 4, kvHeads: 1, width: 128, capacity: 4096, position: 2048 },
   { heads: 4, kvHeads: 1, width: 128, capacity: 4096, position: 2049, rising: true },
-  { heads: 2, kvHeads: 1, width: 32, capacity: 1300, position: 1299, rising: true, norm: true },
+  { heads: 2, kvHeads: 1, width: 32, capacity: 1300, position: 1299, rising: true, norm: true, row: true },
   { heads: 8, kvHeads: 1, width: 256, capacity: 1100, position: 1030, pairing: 'halves' },
   { heads: 16, kvHeads: 2, width: 32, capacity: 1030, position: 1029 },
   { heads: 5, kvHeads: 1, width: 16, capacity: 1100, position: 900, pairing: 'halves' },
   { heads: 4, kvHeads: 1, width: 32, capacity: 8200, position: 8131, pairing: 'halves' },
 ];
 
-/** An angle table [positions, half, 2] of true rotations. */
-function angles(positions: number, half: number): CaseInput {
+/** An angle table [positions, half, 2] of true rotations, of positions from `first` on. */
+function angles(positions: number, half: number, first = 0): CaseInput {
   const values = new Float32Array(positions * half * 2);
   for (let i = 0; i < positions * half; i++) {
-    const angle = Math.floor(i / half) * 100 ** (-(i % half) / half);
+    const angle = (first + Math.floor(i / half)) * 100 ** (-(i % half) / half);
     values[2 * i] = Math.cos(angle);
     values[2 * i + 1] = Math.sin(angle);
   }
@@ -159,19 +161,31 @@ function angles(positions: number, half: number): CaseInput {
 /** Keys and values of the token are rounded to f16 in an f16 cache, which moves an output by up to 2^-11 of its size and its weight by as much of a score. */
 export function attendTokenCases(): readonly OpCase<'attendToken'>[] {
   return attendPlans.map((plan, i) => {
-    const { heads, kvHeads, width, capacity, position, window = capacity, pairing = 'adjacent', norm = false, cache = 'f16', rising = false } = plan;
+    const {
+      heads,
+      kvHeads,
+      width,
+      capacity,
+      position,
+      window = capacity,
+      pairing = 'adjacent',
+      norm = false,
+      cache = 'f16',
+      rising = false,
+      row = false,
+    } = plan;
     const random = seededRandom(4300 + i);
     const shape = [kvHeads, capacity, width] as const;
     const inputs = [
       cacheInput(cache, shape, position, random, rising ? 400 : 0),
       cacheInput(cache, shape, position, random),
       floatInput('input', [1, (heads + 2 * kvHeads) * width], random),
-      angles(capacity, width / 2),
+      row ? angles(1, width / 2, position) : angles(capacity, width / 2),
       sessionInput(position, 1, 1),
       ...(norm ? [floatInput('param', [width], random), floatInput('param', [width], random)] : []),
     ];
     return {
-      name: `attendToken ${cache} ${pairing}${norm ? ' norms' : ''} [${heads}, ${width}] over [${shape.join(', ')}] position ${position} window ${window}${rising ? ', rising' : ''}`,
+      name: `attendToken ${cache} ${pairing}${norm ? ' norms' : ''} [${heads}, ${width}] over [${shape.join(', ')}] position ${position} window ${window}${rising ? ', rising' : ''}${row ? ', one row of angles' : ''}`,
       op: 'attendToken',
       params: { scale: 1 / Math.sqrt(width), pairing, window, ...(norm ? { eps } : {}) },
       inputs,

@@ -14,6 +14,9 @@ const sizes = [
   [2, 1, 8, 128, 64, 30],
 ] as const;
 
+/** The same, with a table of one row. */
+const singles = [[1, 1, 3, 16, 8, 6]] as const;
+
 /** (cos, sin) of position times 10000^(-i / pairs). */
 function angleTable(positions: number, pairs: number): CaseInput {
   const table = new Float32Array(positions * pairs * 2);
@@ -26,14 +29,24 @@ function angleTable(positions: number, pairs: number): CaseInput {
   return { role: 'param', type: { dtype: 'f32', shape: [positions, pairs, 2] }, bytes: bytesOf(table) };
 }
 
-/** Both pairings, heads that turn whole and in part, padding rows, positions beyond 0. */
+/** The row of a position alone. */
+function angleRow(position: number, pairs: number): CaseInput {
+  const { role, bytes } = angleTable(position + 1, pairs);
+  return { role, type: { dtype: 'f32', shape: [1, pairs, 2] }, bytes: bytes.slice(position * pairs * 8) };
+}
+
+/** Both pairings, heads that turn whole and in part, padding rows, positions beyond 0, tables of one row. */
 export function ropeCases(): readonly OpCase<'rope'>[] {
-  return sizes.flatMap(([rows, live, heads, width, pairs, position], i) =>
+  return [...sizes, ...singles].flatMap(([rows, live, heads, width, pairs, position], i) =>
     (['adjacent', 'halves'] as readonly RopePairing[]).map((pairing) => ({
-      name: `rope ${pairing} [${rows}, ${heads}, ${width}] pairs ${pairs} position ${position}`,
+      name: `rope ${pairing} [${rows}, ${heads}, ${width}] pairs ${pairs} position ${position}${i < sizes.length ? '' : ', one row of angles'}`,
       op: 'rope' as const,
       params: { pairing },
-      inputs: [floatInput('input', [rows, heads, width], seededRandom(500 + i)), angleTable(position + live, pairs), sessionInput(position, live, rows)],
+      inputs: [
+        floatInput('input', [rows, heads, width], seededRandom(500 + i)),
+        i < sizes.length ? angleTable(position + live, pairs) : angleRow(position, pairs),
+        sessionInput(position, live, rows),
+      ],
       tolerance: { absolute: 3e-7 },
       liveRows: live,
     })),
