@@ -19,7 +19,7 @@ const advice: { readonly [C in ErrorCode]?: string } = {
   E_DEVICE_LOST: 'run the command again; if the device is lost again, --device cpu does without it',
   E_OUT_OF_MEMORY: 'take a shorter --context or a smaller model; `centella inspect` tells what a model needs',
   E_CONTEXT: 'give a larger --context, or fewer tokens',
-  E_UNSUPPORTED: '`centella inspect` shows what the file holds',
+  E_UNSUPPORTED: '`centella inspect` shows what a file holds, `centella doctor` what this machine has',
   E_GRAPH: defectAdvice,
   E_PLAN: defectAdvice,
   E_SHAPE_MISMATCH: defectAdvice,

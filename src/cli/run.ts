@@ -1,8 +1,7 @@
 import type { Command } from 'commander';
-import type { GenerateOptions } from '../engine/generate-options.js';
+import { type GenerateOptions, resolveOptions } from '../engine/generate-options.js';
 import type { Generation, GenerationResult } from '../engine/generation.js';
 import type { Model } from '../engine/model.js';
-import { resolveSampling } from '../engine/sampler.js';
 import { formatLabelled, plural } from './format.js';
 import { type LoadSettings, loadForCommand } from './load.js';
 import { addCacheOption, addDeviceOptions, collect, realNumber, wholeNumber } from './options.js';
@@ -16,6 +15,9 @@ interface RunOptions extends LoadSettings {
   readonly topK?: number;
   readonly topP?: number;
   readonly minP?: number;
+  readonly repetitionPenalty?: number;
+  readonly frequencyPenalty?: number;
+  readonly presencePenalty?: number;
   readonly seed?: number;
   readonly stop?: readonly string[];
   readonly json?: true;
@@ -45,6 +47,9 @@ export function addRun(program: Command, session: Session): void {
     .option('--top-k <k>', 'choose among the k likeliest tokens, 0 among all (default: 40)', wholeNumber(0))
     .option('--top-p <p>', 'choose among the likeliest tokens that sum to p (default: 0.95)', realNumber)
     .option('--min-p <p>', 'leave out tokens less than p times as likely as the likeliest (default: 0.05)', realNumber)
+    .option('--repetition-penalty <r>', 'make tokens of the prompt and the text less likely, by a factor (default: 1, which does nothing)', realNumber)
+    .option('--frequency-penalty <f>', "subtract f from a token's logit for each time that it was written (default: 0)", realNumber)
+    .option('--presence-penalty <p>', 'subtract p from the logit of what was written at all (default: 0)', realNumber)
     .option('--seed <s>', 'the same seed on the same device gives the same text (default: a random one)', wholeNumber(0))
     .option('--stop <text>', 'end before this text; may be given several times', collect)
     .option('--context <n>', 'positions of the context (default: what the model was trained for, at most 4096)', wholeNumber(1))
@@ -61,7 +66,7 @@ async function run(session: Session, source: string, options: RunOptions): Promi
   const prompt = options.prompt === '-' ? await readInput(session) : (options.prompt ?? '');
   const settings = generateOptions(session, options);
   // Options out of range are told at once, not after a long load.
-  resolveSampling(settings);
+  resolveOptions(settings, Number.POSITIVE_INFINITY);
   const model = await loadForCommand(session, source, { ...options, promptTokens: Math.ceil(prompt.length / charactersPerToken) || 1 });
   try {
     if (options.profile !== undefined) checkProfile(model);
@@ -70,8 +75,9 @@ async function run(session: Session, source: string, options: RunOptions): Promi
     const result = await generation.result;
     if (options.json) await session.terminal.write(`${JSON.stringify(jsonResult(model, prompt, result))}\n`);
     reportTimings(session, result);
-    if (options.profile !== undefined) await profileRun(session, model, result, options.profile === true ? defaultTrace : options.profile);
     if (result.finishReason === 'aborted') session.status = exitStatus.interrupted;
+    // Who presses Ctrl-C waits for no measurement.
+    else if (options.profile !== undefined) await profileRun(session, model, result, options.profile === true ? defaultTrace : options.profile);
   } finally {
     model.dispose();
   }
@@ -81,8 +87,9 @@ async function run(session: Session, source: string, options: RunOptions): Promi
 const charactersPerToken = 4;
 
 function generateOptions(session: Session, options: RunOptions): GenerateOptions {
-  const { maxTokens, temperature, topK, topP, minP, seed, stop } = options;
-  const given = Object.entries({ maxTokens, temperature, topK, topP, minP, seed, stop }).filter(([, value]) => value !== undefined);
+  const { maxTokens, temperature, topK, topP, minP, repetitionPenalty, frequencyPenalty, presencePenalty, seed, stop } = options;
+  const all = { maxTokens, temperature, topK, topP, minP, repetitionPenalty, frequencyPenalty, presencePenalty, seed, stop };
+  const given = Object.entries(all).filter(([, value]) => value !== undefined);
   return { ...Object.fromEntries(given), signal: session.signal };
 }
 

@@ -159,7 +159,9 @@ function place(
     const limit = Math.min(rules.maxBindingBytes, rules.maxBankBytes);
     if (group.bytes > limit) {
       const name = values.get(group.members[0] ?? -1)?.name ?? '';
-      throw new UnsupportedError(`${name} needs ${group.bytes} bytes, one binding of this device holds ${limit}: use fewer rows at a time`);
+      throw new UnsupportedError(
+        `${name} needs ${group.bytes} bytes, one binding of this device holds ${limit}: use fewer rows at a time, or in a model a shorter context`,
+      );
     }
     const candidates = banks.map((bank, index) => ({ index, offset: lowestOffset(bank.placed, group), bank }));
     const legal = candidates.filter(

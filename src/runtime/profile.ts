@@ -88,8 +88,10 @@ export function chromeTraceOfRuns(runs: readonly TracedRun[]): string {
   const traceEvents = runs.flatMap(({ name, timings }, index): object[] => {
     const place = { pid: 1, tid: index + 1 };
     const steps = timings.map(({ label, startNs, ns, bytes, flops }) => {
-      const rates = { ...(bytes ? { bytes, 'GB/s': bytes / ns } : {}), ...(flops ? { flops, 'TFLOP/s': flops / ns / 1e3 } : {}) };
-      return { name: label, ph: 'X', ts: startNs / 1e3, dur: ns / 1e3, ...place, args: rates };
+      const work = { ...(bytes ? { bytes } : {}), ...(flops ? { flops } : {}) };
+      // What is too short for the device's clock has no rate: JSON has no infinity.
+      const rates = ns > 0 ? { ...(bytes ? { 'GB/s': bytes / ns } : {}), ...(flops ? { 'TFLOP/s': flops / ns / 1e3 } : {}) } : {};
+      return { name: label, ph: 'X', ts: startNs / 1e3, dur: ns / 1e3, ...place, args: { ...work, ...rates } };
     });
     return [{ name: 'thread_name', ph: 'M', ...place, args: { name } }, ...steps];
   });

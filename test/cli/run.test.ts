@@ -114,12 +114,13 @@ describe('centella run', () => {
   });
 
   it('ends with status 130 at Ctrl-C, and the text so far stays', async () => {
-    const long = [...run, '--prompt', 'Once upon a time', '--context', '100000', '--max-tokens', '90000'];
+    const long = [...run, '--prompt', 'Once upon a time', '--context', '100000', '--max-tokens', '90000', '--profile'];
     const { status, stdout, stderr } = await centella(long, { watch: (child) => child.stdout?.once('data', () => child.kill('SIGINT')) });
     expect(status).toBe(130);
     expect((await libraryText('Once upon a time', 400)).text.startsWith(stdout.slice(0, 40))).toBe(true);
     expect(stdout.length).toBeGreaterThan(0);
     expect(stderr).toMatch(/^ended by +Ctrl-C$/m);
+    expect(stderr).not.toContain('one token after');
   });
 
   it('ends fine where the reader of its output has had enough', async () => {
@@ -138,12 +139,21 @@ describe('centella run', () => {
       [['--adapter', 'x'], 'give one of the two'],
       [['--tempo', '1'], "unknown option '--tempo'"],
       [['--stop', ''], 'an empty stop string'],
+      [['--repetition-penalty', '0'], '--repetition-penalty must be a number from 0.01 to 100, got 0'],
     ];
     for (const [args, message] of wrong) {
       const { status, stdout, stderr } = await centella([...run, ...args]);
       expect({ status, stdout }).toEqual({ status: 2, stdout: '' });
       expect(stderr).toContain(message);
+      // Before anything is loaded.
+      expect(stderr).not.toContain('backend');
     }
+  });
+
+  it('takes penalties: no token twice where that costs 100', async () => {
+    const json = await outputOf([...run, '--prompt', 'Once upon a time', '--max-tokens', '24', '--frequency-penalty', '100', '--json']);
+    const { tokens } = JSON.parse(json) as { tokens: readonly number[] };
+    expect(new Set(tokens).size).toBe(24);
   });
 
   it('says what went wrong, with its code and what to do, and a stack only on demand', async () => {

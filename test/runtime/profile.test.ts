@@ -51,3 +51,10 @@ test('a trace of several runs has a track for each, and says what steps move', (
   ]);
   expect(trace.traceEvents.filter(({ ph, tid }) => ph === 'X' && tid === 2).map(({ args }) => args['GB/s'])).toEqual([2000]);
 });
+
+test('a step too short for the clock has no rate, in a table or a trace', () => {
+  const short = [{ label: 'gate', startNs: 0, ns: 0, bytes: 64, flops: 64 }];
+  const trace = JSON.parse(chromeTrace(short)) as { traceEvents: { args: object }[] };
+  expect(trace.traceEvents[1]?.args).toEqual({ bytes: 64, flops: 64 });
+  expect(formatProfile(profileRows(short), { bytesPerSecond: 1e9, flopsPerSecond: 1e9 })).not.toMatch(/NaN|Infinity/);
+});
