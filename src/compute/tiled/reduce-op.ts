@@ -1,5 +1,6 @@
 /** The operations of tiled reductions. They are commutative; sums are rounded at every step, so that the order of a tree decides their last bits. */
 
+/** How a tiled reduction combines two numbers, and what it begins with. */
 export interface ReduceOp {
   readonly name: 'sum' | 'max' | 'min';
   /** combine(identity, x) is x for every number x (for sums of -0: +0). */
