@@ -1,6 +1,7 @@
 /**
  * What WebGPU costs before any work is done: dispatches, passes and submits on the device, encoding and submitting on the CPU, and the way to the device and back.
- * Arguments: --checked, --rounds=N (default 200).
+ * With models (GGUF files, --synthetic=NAME:MIX) also what a decode step costs beside its kernels: how long the device had nothing to do between two submits of a long generation, and what the
+ * first tokens lose. Arguments: --checked, --rounds=N (default 200), --tokens=N (default 1000), --context=N (default 128).
  */
 
 import type { GpuKernel } from '../src/core/kernel.js';
@@ -11,12 +12,14 @@ import { CompiledGraph } from '../src/runtime/compiled-graph.js';
 import { WebGpuBackend } from '../src/runtime/webgpu-backend.js';
 import { type Job, jobOf, storageBuffer, timeJobs, warmUp } from './gpu-timer.js';
 import { BenchArgs } from './support/args.js';
+import { decodeOverhead } from './support/decode-overhead.js';
+import { modelOptions, modelsOf } from './support/models.js';
 import { type BenchResult, type Figure, formatFigure, spread } from './support/result.js';
 
 export const summary = 'what dispatches, passes, submits and round trips cost';
 
 export async function run(args: readonly string[]): Promise<BenchResult> {
-  const known = new BenchArgs(args, { flags: ['checked'], values: ['rounds'] });
+  const known = new BenchArgs(args, { flags: ['checked'], values: [...modelOptions, 'rounds', 'tokens', 'context'] });
   const rounds = known.count('rounds', 200);
   const gpu = await GpuDevice.request({ checked: known.flag('checked') });
   const figures = [...(await onDevice(gpu, rounds)), ...(await onHost(gpu, rounds)), ...(await roundTrips(gpu, rounds))].map(
@@ -24,6 +27,9 @@ export async function run(args: readonly string[]): Promise<BenchResult> {
   );
   console.error(`${gpu.adapterInfo.name}, ${gpu.checks}`);
   for (const figure of figures) console.error(`  ${figure.name}: ${formatFigure(figure)}`);
+  const hasModels = known.rest.length > 0 || known.list('synthetic').length > 0;
+  for (const model of hasModels ? await modelsOf(known) : [])
+    figures.push(...(await decodeOverhead(gpu, model, { tokens: known.count('tokens', 1000), context: known.count('context', 128) })));
   return { adapter: gpu.adapterInfo.name, figures };
 }
 

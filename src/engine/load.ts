@@ -28,7 +28,7 @@ export interface LoadOptions extends BackendOptions {
   readonly cacheType?: CacheType;
   /** Most prompt tokens in one run. Default: 2048 on GPUs with matrix units, else 512. */
   readonly prefillChunk?: number;
-  /** About how many tokens the first prompt will have: kernels for it are compiled while the weights stream. Default: they are compiled when the prompt comes. */
+  /** About how many tokens the first prompt will have: kernels for it are compiled first, while the weights stream. Default: the decode step's are, and others when a prompt comes. */
   readonly promptTokens?: number;
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: LoadProgress) => void;
@@ -45,37 +45,43 @@ const defaultChunk = 512;
 const matrixChunk = 2048;
 
 /**
- * Loads a GGUF model: from a path (Node, Deno, Bun), a URL, a Blob, bytes, or the list of a split model's parts. Weights stream to the device; the file is never held in memory.
+ * Loads a GGUF model: from a path (Node, Deno, Bun), a URL, a Blob, bytes, or the list of a split model's parts. Weights stream to the device; the file is never held in memory. Resolves when
+ * the weights are there and the kernels that a first prompt of `promptTokens` tokens needs; those of the steps after it may still be compiling, and are waited for by who needs them.
  * @throws FormatError for a malformed file, UnsupportedError for one that this build cannot run, OutOfMemoryError, AbortedError, and what `openBackend` throws.
  */
 export async function loadModel(source: GgufSource, options: LoadOptions = {}): Promise<Model> {
   const started = performance.now();
+  const clock = stopwatch(started);
   const { signal } = options;
   throwIfAborted(signal, 'loading the model');
   const file = await openGguf(source, signal ? { signal } : {});
   try {
     for (const warning of file.warnings) options.onWarning?.(warning);
     const { config, weights } = describeModel(file);
-    const tokenizer = loadTokenizer(file);
-    for (const warning of tokenizer.warnings) options.onWarning?.(warning);
-    checkVocabularySize(tokenizer, config);
     warnOfUnread(file, weights, options);
     const contextLength = contextFor(config, options);
+    const promptTokens = Math.min(options.promptTokens ?? 1, contextLength);
+    const headerMs = clock();
     const backend = await openBackend(options);
+    const deviceMs = clock();
     let decoder: Decoder | undefined;
     try {
       const ropeFactors = await readRopeFactors(file, signal);
-      decoder = await Decoder.create(backend, config, weights, { contextLength, ...sessionDefaults(backend, config, contextLength, options) }, ropeFactors);
-      const weightsStarted = performance.now();
-      // Kernels compile on threads of their own while the weights stream, the decode step's first.
-      const compiling = decoder.warm(Math.min(options.promptTokens ?? 1, contextLength));
-      compiling.catch(() => undefined);
+      const session = { contextLength, ...sessionDefaults(backend, config, contextLength, options) };
+      decoder = await Decoder.create(backend, config, weights, session, ropeFactors, promptTokens);
+      const kernels = decoder.warm(promptTokens);
+      const planMs = clock();
+      // Kernels compile on threads of their own, now and while the weights stream.
+      const tokenizer = loadTokenizer(file);
+      for (const warning of tokenizer.warnings) options.onWarning?.(warning);
+      checkVocabularySize(tokenizer, config);
+      const tokenizerMs = clock();
       const weightBytes = await uploadWeights(file, decoder, options);
       await backend.idle();
-      const weightsMs = performance.now() - weightsStarted;
-      await compiling;
-      const now = performance.now();
-      const loadTimings = { totalMs: now - started, weightsMs, weightBytes };
+      const weightsMs = clock();
+      await kernels.prompt;
+      const kernelsMs = clock();
+      const loadTimings = { totalMs: performance.now() - started, headerMs, deviceMs, planMs, tokenizerMs, weightsMs, kernelsMs, weightBytes };
       return new Model({ backend, decoder, tokenizer, loadTimings, ownsBackend: true });
     } catch (error) {
       decoder?.dispose();
@@ -137,13 +143,17 @@ async function readRopeFactors(file: GgufFile, signal: AbortSignal | undefined):
   return new Float32Array(bytes.buffer);
 }
 
-/** Streams every weight that the decoder holds, in the file's order; resolves with their bytes. */
+/** Reads on their way at once, each on a thread of its own: one alone does not keep up with the bus. */
+const readsAhead = 4;
+
+/** Streams every weight that the decoder holds, in the file's order and by whole groups of rows; resolves with their bytes. */
 async function uploadWeights(file: GgufFile, decoder: Decoder, { signal, onProgress }: LoadOptions): Promise<number> {
   const names = [...file.tensors.keys()].filter((name) => decoder.tensors.get(name) !== undefined);
   const totalBytes = names.reduce((sum, name) => sum + (file.tensors.get(name)?.byteLength ?? 0), 0);
   let loadedBytes = 0;
   let writer: TensorWriter | undefined;
-  for await (const { tensor, offset, bytes } of file.streamTensors(names, signal ? { signal } : {})) {
+  const unitBytes = ({ name }: { readonly name: string }): number => decoder.tensors.unitBytes(name);
+  for await (const { tensor, offset, bytes } of file.streamTensors(names, { reads: readsAhead, reuse: true, unitBytes, signal })) {
     if (offset === 0) {
       await writer?.finish();
       writer = decoder.tensors.writer(tensor.name);
@@ -155,4 +165,15 @@ async function uploadWeights(file: GgufFile, decoder: Decoder, { signal, onProgr
   }
   await writer?.finish();
   return totalBytes;
+}
+
+/** Milliseconds since the call before, or since `started`. */
+function stopwatch(started: number): () => number {
+  let before = started;
+  return () => {
+    const now = performance.now();
+    const passed = now - before;
+    before = now;
+    return passed;
+  };
 }

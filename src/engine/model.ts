@@ -7,11 +7,20 @@ import type { Tokenizer } from '../text/index.js';
 import { checkTokenIds, type GenerateOptions, isList, type Prompt, resolveOptions } from './generate-options.js';
 import { assertPromptFits, Generation } from './generation.js';
 
-/** Milliseconds of loading a model. */
+/** Milliseconds of loading a model; the parts follow each other. */
 export interface LoadTimings {
   readonly totalMs: number;
-  /** Reading, packing and uploading the weights. */
+  /** The file's header. */
+  readonly headerMs: number;
+  /** Opening the backend. */
+  readonly deviceMs: number;
+  /** Planning the first runs, beginning to compile them, and allocating what they and the weights need. */
+  readonly planMs: number;
+  readonly tokenizerMs: number;
+  /** Reading, uploading and rearranging the weights; kernels are compiled meanwhile. */
   readonly weightsMs: number;
+  /** Waiting for kernels that were not there yet when the weights were. */
+  readonly kernelsMs: number;
   readonly weightBytes: number;
 }
 

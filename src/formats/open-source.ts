@@ -46,6 +46,9 @@ async function openPath(path: string | URL): Promise<ByteSource> {
     read(offset, length, signal) {
       return checkedRead(file, offset, length, signal, () => file.read(offset, length));
     },
+    readInto(offset, target, signal) {
+      return checkedRead(file, offset, target.byteLength, signal, () => file.readInto(offset, target));
+    },
     close: () => file.close(),
   };
 }

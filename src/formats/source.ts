@@ -15,6 +15,8 @@ export interface ByteSource {
    * keeps: read them, do not write to them.
    */
   read(offset: number, length: number, signal?: AbortSignal): Promise<Uint8Array>;
+  /** As `read`, into memory of the caller's, which is the source's until the promise settles. Absent where `read` has the bytes in memory first anyway. */
+  readInto?(offset: number, target: Uint8Array, signal?: AbortSignal): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -44,35 +46,45 @@ export function memorySource(bytes: Uint8Array, name: string): ByteSource {
 /** `source` with the bytes from `at` on kept in memory, so that they are not read again. */
 export function withHeldBytes(source: ByteSource, at: number, held: Uint8Array): ByteSource {
   const end = at + held.length;
+  const isHeld = (offset: number, length: number): boolean => Math.max(offset, at) < Math.min(offset + length, end);
+  const into = source.readInto?.bind(source);
+  async function read(offset: number, length: number, signal?: AbortSignal): Promise<Uint8Array> {
+    throwIfAborted(signal, `reading ${source.name}`);
+    if (!isHeld(offset, length)) return source.read(offset, length, signal);
+    const [from, to] = [Math.max(offset, at), Math.min(offset + length, end)];
+    const piece = held.subarray(from - at, to - at);
+    if (piece.length === length) return piece;
+    const joined = new Uint8Array(length);
+    joined.set(piece, from - offset);
+    if (from > offset) joined.set(await source.read(offset, from - offset, signal));
+    if (to < offset + length) joined.set(await source.read(to, offset + length - to, signal), to - offset);
+    return joined;
+  }
   return {
     name: source.name,
     size: source.size,
     ...(source.warnings ? { warnings: source.warnings } : {}),
-    async read(offset, length, signal) {
-      throwIfAborted(signal, `reading ${source.name}`);
-      const from = Math.max(offset, at);
-      const to = Math.min(offset + length, end);
-      if (from >= to) return source.read(offset, length, signal);
-      const piece = held.subarray(from - at, to - at);
-      if (piece.length === length) return piece;
-      const joined = new Uint8Array(length);
-      joined.set(piece, from - offset);
-      if (from > offset) joined.set(await source.read(offset, from - offset, signal));
-      if (to < offset + length) joined.set(await source.read(to, offset + length - to, signal), to - offset);
-      return joined;
-    },
+    read,
+    ...(into === undefined
+      ? {}
+      : {
+          async readInto(offset, target, signal) {
+            if (isHeld(offset, target.byteLength)) target.set(await read(offset, target.byteLength, signal));
+            else await into(offset, target, signal);
+          },
+        }),
     close: () => source.close(),
   };
 }
 
 /** A read with its range checked before, and the signal before and after. */
-export async function checkedRead(
+export async function checkedRead<T>(
   source: { readonly name: string; readonly size: number },
   offset: number,
   length: number,
   signal: AbortSignal | undefined,
-  read: () => Uint8Array | Promise<Uint8Array>,
-): Promise<Uint8Array> {
+  read: () => T | Promise<T>,
+): Promise<T> {
   throwIfAborted(signal, `reading ${source.name}`);
   requireRange(source, offset, length);
   const bytes = await read();

@@ -14,5 +14,6 @@ export const bufferUsage = {
 } as const;
 
 export const mapModeRead = 0x0001;
+export const mapModeWrite = 0x0002;
 
 export const shaderStageCompute = 0x4;

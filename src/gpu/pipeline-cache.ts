@@ -91,9 +91,12 @@ export class PipelineCache {
     }
   }
 
-  /** Compiles many kernels side by side. */
+  /** Compiles many kernels side by side, the longest texts first: drivers have few threads for it, and the slowest kernel should not begin last. */
   async warm(kernels: Iterable<GpuKernel>): Promise<void> {
-    await Promise.all(Array.from(kernels, (kernel) => this.get(kernel)));
+    const distinct = new Map(Array.from(kernels, (kernel) => [kernel.key, kernel]));
+    const texts = Array.from(distinct.values(), (kernel) => ({ kernel, code: this.#pipelines.has(kernel.key) ? '' : kernel.wgsl() }));
+    texts.sort((a, b) => b.code.length - a.code.length);
+    await Promise.all(texts.map(({ kernel, code }) => this.get({ ...kernel, wgsl: () => code })));
   }
 
   /** The layout of group 0 for a list of bindings; one per distinct list. */

@@ -64,7 +64,8 @@ export class Decoder {
   }
 
   /**
-   * Plans the decode step and the largest run, and allocates everything. Weights are then written through `tensors`; `ropeFactors` are the values of `rope_freqs`.
+   * Plans the decode step and the largest run, and allocates everything. Weights are then written through `tensors`; `ropeFactors` are the values of `rope_freqs`. Where it is known that the first
+   * prompt will have about `promptTokens` tokens, kernels begin to compile before anything is allocated, in the order in which they are needed.
    */
   static async create(
     backend: Backend,
@@ -72,10 +73,12 @@ export class Decoder {
     weights: ReadonlyMap<string, TensorType>,
     options: DecoderOptions,
     ropeFactors?: Float32Array,
+    promptTokens?: number,
   ): Promise<Decoder> {
     const described = decoderRuns(backend.kind, config, weights, options, backend.refuses);
     const maxRows = described.at(-1)?.rows ?? 1;
     const runs = described.map((run) => new PreparedRun(run.rows, run.window, () => backend.program(run.graph)));
+    if (promptTokens !== undefined) beginCompiling(backend, runs, weights, promptTokens);
     const planned = runsAtLoad(runs).map((run) => run.program.plan);
     const tensors = new TensorStore(backend);
     let banks: readonly Storage[] = [];
@@ -105,12 +108,11 @@ export class Decoder {
     return this.#runs.map(({ rows, program }) => ({ rows, kernels: program.kernels }));
   }
 
-  /** Compiles the decode step, with the draw after it, and the prefill runs that a prompt of `tokens` tokens needs. */
-  async warm(tokens = 1): Promise<void> {
-    const after = Math.min(this.#position + tokens, this.options.contextLength - 1);
-    const step = this.#runFor(1, after);
-    const needed = new Set([step, ...this.#chunks(tokens).map((rows) => this.#runFor(rows))]);
-    await Promise.all([...[...needed].map((run) => this.#executable(run)), this.#drawing(step)]);
+  /** Compiles the runs that a prompt of `tokens` tokens needs (`prompt` is there when they are), and the decode step after it with its draw. Whatever else is asked for waits for its own kernels. */
+  warm(tokens = 1): { readonly prompt: Promise<void>; readonly all: Promise<void> } {
+    const prompt = settled(Promise.all(this.#chunks(tokens).map((rows) => this.#executable(this.#runFor(rows)))));
+    const step = settled(this.#drawing(this.#runFor(1, Math.min(this.#position + tokens, this.options.contextLength - 1))));
+    return { prompt, all: settled(Promise.all([prompt, step])) };
   }
 
   /** Forgets the cache's tokens from `position` on. Not in the middle of a run: BusyError. */
@@ -320,9 +322,7 @@ export class Decoder {
   }
 
   #runFor(rows: number, position = this.#position): PreparedRun {
-    const run = this.#runs.find((candidate) => candidate.rows >= rows && position < candidate.window);
-    if (run === undefined) throw new ArgumentError('rows', `${rows} rows are more than the largest run takes`);
-    return run;
+    return runFor(this.#runs, rows, position);
   }
 
   #executable(run: PreparedRun): Promise<Executable> {
@@ -395,8 +395,30 @@ export class Decoder {
   }
 }
 
+/** `work` without its result. Who does not wait for it hears of its failure when he needs what it made. */
+function settled(work: Promise<unknown>): Promise<void> {
+  const done = work.then(() => undefined);
+  done.catch(() => undefined);
+  return done;
+}
+
+function runFor(runs: readonly PreparedRun[], rows: number, position: number): PreparedRun {
+  const run = runs.find((candidate) => candidate.rows >= rows && position < candidate.window);
+  if (run === undefined) throw new ArgumentError('rows', `${rows} rows are more than the largest run takes`);
+  return run;
+}
+
+/** What is needed first is asked for first: what weights pass through, the runs of a prompt of `tokens` tokens, the decode step after it. A failure is told to whoever prepares the run. */
+function beginCompiling(backend: Backend, runs: readonly PreparedRun[], weights: ReadonlyMap<string, TensorType>, tokens: number): void {
+  const sizes = runs.map(({ rows }) => rows);
+  const context = runs.at(-1)?.window ?? 1;
+  backend.warmRows?.(weights.values()).catch(() => undefined);
+  const needed = [...promptRuns(tokens, sizes).map((rows) => runFor(runs, rows, 0)), runFor(runs, 1, Math.min(tokens, context - 1))];
+  for (const { program } of new Set(needed)) program.compile?.().catch(() => undefined);
+}
+
 /** Submits on their way at once: a GPU works beside this thread, the CPU backend on it. */
-const submitsAhead: { readonly [K in BackendKind]: number } = { webgpu: 4, cpu: 1 };
+const submitsAhead: { readonly [K in BackendKind]: number } = { webgpu: 3, cpu: 1 };
 
 /** Tokens before a decode step's window ends at which the next step's kernels are compiled: a tenth of a second of a fast device. */
 const compileAhead = 192;

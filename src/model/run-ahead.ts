@@ -4,7 +4,7 @@ import { chosenTokens } from '../ops/state.js';
 import type { Submission } from '../runtime/backend.js';
 
 /** Milliseconds of runs that one submit holds: tokens of one submit arrive together, and a reader should not notice. */
-const submitMs = 4;
+const submitMs = 6;
 const mostRuns = 8;
 
 /** A read that takes less was there before it was asked for, and says nothing of how long the runs took. */
@@ -13,8 +13,20 @@ const promptMs = 0.2;
 /** Sleeps after which the runs were there already, one after another, that make an estimate worthless: the device may have been idle meanwhile. */
 const mostOversleeps = 3;
 
-/** Waits end this much before the runs are expected to: timers are late by up to a millisecond. */
+/** Waits for a measurement end this much before the runs are expected to: timers are late by up to a millisecond. */
 const earlyMs = 0.5;
+
+/**
+ * Other waits end this much after: then the runs are there. While Dawn is waited for in Node it asks again and again, each time with a function that only a full collection frees: 0.1 MB a
+ * millisecond, and a pause of 0.1 s for 100 MB.
+ */
+const lateMs = 0.3;
+
+/** Waits without a measurement, one after another. */
+const mostLate = 7;
+
+/** How a read was waited for before it was asked for: to see it end, to find it done, or not at all. */
+type Sleep = 'early' | 'late' | 'none';
 
 interface Submit {
   readonly runs: number;
@@ -31,8 +43,10 @@ export class RunAhead {
   /** Smoothed milliseconds of a run, and the measurements in it: one alone may be a pause of this thread. */
   #runMs: number | undefined;
   #measured = 0;
-  /** Sleeps in a row after which the runs were there already. */
+  /** Sleeps for a measurement, in a row, after which the runs were there already. */
   #overslept = 0;
+  /** Reads since the last measurement that were late on purpose. */
+  #late = 0;
   /** When a submit was last seen to end, and the runs read since. */
   #lastEnd: number | undefined;
   #runsSince = 0;
@@ -52,15 +66,21 @@ export class RunAhead {
     return this.#submits.length;
   }
 
-  /** Runs that the next submit should hold. */
+  /**
+   * Runs that the next submit should hold. A run is encoded in less time than the device takes for it, if not in much less: a submit of no more runs than are on their way is there before they end.
+   */
   get submitRuns(): number {
-    return this.#runMs === undefined ? 1 : Math.max(1, Math.min(mostRuns, Math.round(submitMs / this.#runMs)));
+    if (this.#runMs === undefined) return 1;
+    return Math.max(1, Math.min(mostRuns, this.#waiting, Math.round(submitMs / this.#runMs)));
   }
 
   /** Takes a submit of `runs` runs that reads the first words of the session state after them. */
   add(runs: number, submission: Submission): void {
-    // The device was idle: what it is seen to end next says nothing of this submit.
-    if (this.#submits.length === 0) this.#lastEnd = undefined;
+    // The device was idle: what it is seen to end next says nothing of this submit, and these runs may be others than before.
+    if (this.#submits.length === 0) {
+      this.#lastEnd = undefined;
+      this.#late = mostLate;
+    }
     this.#submits.push({ runs, submission });
     this.#waiting += runs;
   }
@@ -70,12 +90,12 @@ export class RunAhead {
     if (this.#taken === this.#arrived.length) {
       const [first] = this.#submits;
       if (first === undefined) return undefined;
-      const slept = await this.#sleep(first.runs);
+      const sleep = await this.#sleep(first.runs);
       this.#submits.shift();
       this.#waiting -= first.runs;
       const asked = performance.now();
       const [bytes] = await first.submission.read();
-      this.#measure(first.runs, asked, slept);
+      this.#measure(first.runs, asked, sleep);
       this.#arrived = chosenTokens(new Uint32Array(Uint8Array.from(bytes ?? []).buffer), first.runs);
       this.#taken = 0;
     }
@@ -91,35 +111,50 @@ export class RunAhead {
     this.#lastEnd = undefined;
   }
 
-  /** Sleeps until the next `runs` runs are nearly done, where it is known when that is; says whether it did. */
-  async #sleep(runs: number): Promise<boolean> {
-    if (!this.#patient || this.#runMs === undefined || this.#measured < 2 || this.#lastEnd === undefined) return false;
-    const due = this.#lastEnd + (this.#runsSince + runs) * this.#runMs - earlyMs;
-    const wait = Math.floor(due - performance.now());
-    if (wait < 1) return false;
-    await new Promise((resolve) => setTimeout(resolve, wait));
-    return true;
+  /** Sleeps until the next `runs` runs are nearly done, to see them end, or until they are done for sure, where the device has more to do; as far as it is known when that is. */
+  async #sleep(runs: number): Promise<Sleep> {
+    if (!this.#patient || this.#runMs === undefined || this.#measured < 2 || this.#lastEnd === undefined) return 'none';
+    const late = this.#submits.length > 1 && this.#late < mostLate;
+    const left = this.#lastEnd + (this.#runsSince + runs) * this.#runMs - performance.now();
+    const wait = late ? Math.ceil(left + lateMs) : Math.floor(left - earlyMs);
+    if (wait >= 1) await new Promise((resolve) => setTimeout(resolve, wait));
+    return late ? 'late' : wait >= 1 ? 'early' : 'none';
   }
 
   /** Between two ends that were waited for the device did nothing but the runs in between. */
-  #measure(runs: number, asked: number, slept: boolean): void {
+  #measure(runs: number, asked: number, sleep: Sleep): void {
     const now = performance.now();
     this.#runsSince += runs;
     if (now - asked < promptMs) {
-      // It was there already. After a sleep, expect the next ones sooner; else the reader was slow, and the device may have been idle since.
-      if (slept && ++this.#overslept < mostOversleeps) {
-        this.#runMs = (this.#runMs ?? 0) * 0.98;
-        return;
-      }
-      if (slept) this.#measured = 0;
-      this.#overslept = 0;
-      this.#lastEnd = undefined;
+      this.#wasThere(now, sleep);
       return;
     }
     this.#overslept = 0;
-    if (this.#lastEnd !== undefined) this.#runMs = this.#smoothed((now - this.#lastEnd) / this.#runsSince);
+    if (this.#lastEnd !== undefined) {
+      this.#runMs = this.#smoothed((now - this.#lastEnd) / this.#runsSince);
+      this.#late = 0;
+    }
     this.#lastEnd = now;
     this.#runsSince = 0;
+  }
+
+  /** The runs were there before they were asked for. */
+  #wasThere(now: number, sleep: Sleep): void {
+    const runMs = this.#runMs ?? 0;
+    if (sleep === 'late') {
+      this.#late++;
+      // Much later than meant: the reader was slow, and the device may have been idle since.
+      if (now - (this.#lastEnd ?? now) - this.#runsSince * runMs > submitMs) this.#lastEnd = undefined;
+      return;
+    }
+    // After a sleep, expect the next ones sooner; else the reader was slow.
+    if (sleep === 'early' && ++this.#overslept < mostOversleeps) {
+      this.#runMs = runMs * 0.98;
+      return;
+    }
+    if (sleep === 'early') this.#measured = 0;
+    this.#overslept = 0;
+    this.#lastEnd = undefined;
   }
 
   /** The estimate with one measurement more. A pause of this thread passes for a long run: no measurement more than doubles the estimate, and a much shorter one replaces it. */

@@ -86,6 +86,8 @@ export interface Program {
   readonly plan: ExecutionPlan<unknown>;
   /** Distinct kernels, for reports. */
   readonly kernels: readonly string[];
+  /** Compiles the kernels, which `prepare` waits for; absent where there is nothing to compile. */
+  compile?(): Promise<void>;
   prepare(bindings: Bindings): Promise<Executable>;
 }
 
@@ -116,6 +118,8 @@ export interface Backend {
    * where `weights.pack` and `write` are all there is.
    */
   writeRows?(storage: Storage, type: TensorType, firstRow: number, rows: Uint8Array): Promise<void>;
+  /** Compiles what `writeRows` takes for weights of these types: before all else, where many kernels are to be compiled. */
+  warmRows?(types: Iterable<TensorType>): Promise<void>;
   /** The bytes as they are when it is called: after every run asked for before, before every later one. */
   read(region: Region): Promise<Uint8Array>;
   /** As `read`, for several regions in one wait. */

@@ -19,6 +19,9 @@ export interface StoredTensor {
   readonly byteLength: number;
 }
 
+/** Pieces of other sizes are no problem, but files are cut at multiples of this. */
+const leastUnitBytes = 8;
+
 /** Named tensors that outlive runs and that several executables share: weights, caches, session state. */
 export class TensorStore {
   readonly #backend: Backend;
@@ -87,6 +90,14 @@ export class TensorStore {
     const tensor = this.#tensors.get(name);
     if (tensor === undefined) throw new ArgumentError('name', `there is no tensor "${name}" here: allocate it first`);
     return isStoredPacked(tensor) ? new PackedWriter(this.#backend, tensor) : new PlainWriter(this.#backend, tensor);
+  }
+
+  /** Bytes of a tensor that a writer takes best at a time, and multiples of them: whole groups of rows, where the backend stores rows in groups. */
+  unitBytes(name: string): number {
+    const tensor = this.#tensors.get(name);
+    if (tensor === undefined || !isStoredPacked(tensor)) return leastUnitBytes;
+    const group = byteLengthOf(tensor.type.dtype, elementCount(tensor.type.shape.slice(1))) * this.#backend.weights.rowGroup;
+    return group % leastUnitBytes === 0 ? group : leastUnitBytes;
   }
 
   /** The storages that a plan's leaves are in, with `banks` for the rest. `constants` are the plan's own. */

@@ -148,6 +148,7 @@ export class WebGpuBackend implements Backend {
     return {
       plan,
       kernels: [...new Set(plan.steps.map((step) => step.kernel.key))],
+      compile: () => this.gpu.pipelines.warm(plan.steps.map((step) => step.kernel)),
       prepare: (bindings) => prepare(this.gpu, this.#readback, plan, bindings),
     };
   }
@@ -166,8 +167,12 @@ export class WebGpuBackend implements Backend {
   }
 
   async writeRows(storage: Storage, type: TensorType, firstRow: number, rows: Uint8Array): Promise<void> {
-    if (this.#weightUpload.takes(type, rows.byteLength)) await this.#weightUpload.write(bufferOf(storage), type, firstRow, rows);
+    if (this.#weightUpload.takes(type)) await this.#weightUpload.write(bufferOf(storage), type, firstRow, rows);
     else for (const { offset, bytes } of this.weights.pack(type, firstRow, rows)) await this.write(storage, offset, bytes);
+  }
+
+  warmRows(types: Iterable<TensorType>): Promise<void> {
+    return this.#weightUpload.warm(types);
   }
 
   /** The buffer that a storage of this backend is. */

@@ -22,10 +22,10 @@ function noise(byteLength: number): Uint8Array {
   return Uint8Array.from({ length: byteLength }, () => Math.floor(random() * 256));
 }
 
-async function read(buffer: GPUBuffer, byteLength: number): Promise<Uint8Array> {
+async function read(buffer: GPUBuffer, byteLength: number, offset = 0): Promise<Uint8Array> {
   const ring = gpu.createReadback({ depth: 1 });
   const encoder = gpu.device.createCommandEncoder();
-  const ticket = ring.copyInto(encoder, buffer, 0, byteLength);
+  const ticket = ring.copyInto(encoder, buffer, offset, byteLength);
   gpu.queue.submit([encoder.finish()]);
   const bytes = new Uint8Array(await ticket.read());
   ring.dispose();
@@ -45,7 +45,7 @@ it.each(blockTypes)('the device rearranges %s as the host does, whatever the row
   if (host === undefined || device === undefined) throw new Error('two buffers were made');
   for (const { offset, bytes } of store.pack(type, 0, rows)) await gpu.uploader.write(host, offset, bytes);
   const upload = new WeightUpload(gpu, { leastBytes: 1 });
-  expect(upload.takes(type, rows.byteLength)).toBe(true);
+  expect(upload.takes(type)).toBe(true);
   // At once: writes share one room and take turns, and it is given back after them.
   const writes = [upload.write(device, type, 8, rows.subarray(8 * rowBytes)), upload.write(device, type, 0, rows.subarray(0, 8 * rowBytes))];
   upload.release();
@@ -56,9 +56,49 @@ it.each(blockTypes)('the device rearranges %s as the host does, whatever the row
   expect(Buffer.compare(got, wanted)).toBe(0);
 });
 
-it('leaves small rows and plain types to the host, and gives its room back', () => {
+it('brings rows of plain types that are stored without padding, in pieces, through a ring that is used again', async () => {
+  // 40 rows of 1 MiB: more than the ring holds at once.
+  const type: TensorType = { dtype: 'f16', shape: [40, 1 << 19] };
+  const rows = noise(1 << 20);
+  const target = gpu.memory.allocateNow({ label: 'device', size: byteLengthOfType(type), usage: 0x80 | 0x04 | 0x08, memoryClass: 'weights' });
   const upload = new WeightUpload(gpu);
-  expect(upload.takes({ dtype: 'q4_k', shape: [4, 256] }, 576)).toBe(false);
-  expect(upload.takes({ dtype: 'f16', shape: [4096, 4096] }, 1 << 25)).toBe(false);
+  expect(upload.takes(type)).toBe(true);
+  for (let row = 0; row < 40; row += 20) {
+    const piece = new Uint8Array(20 << 20);
+    for (let i = 0; i < 20; i++) piece.set(rows.subarray(0, (1 << 20) - 4), (i << 20) + 4);
+    new Uint32Array(piece.buffer).forEach((_, at, words) => {
+      if (at % (1 << 18) === 0) words[at] = row + (at >> 18);
+    });
+    await upload.write(target.buffer, type, row, piece);
+  }
+  for (const row of [0, 7, 8, 19, 20, 39]) {
+    const got = await read(target.buffer, 1 << 20, row << 20);
+    expect(new Uint32Array(got.buffer)[0]).toBe(row);
+    expect(Buffer.compare(got.subarray(4), rows.subarray(0, (1 << 20) - 4))).toBe(0);
+  }
+  expect(gpu.memory.ledger().byClass.staging.bytes).toBeLessThan(64 << 20);
+  upload.release();
+  target.free();
   expect(gpu.memory.ledger().byClass.staging.bytes).toBe(0);
+});
+
+it('leaves small weights, and rows that are padded, to the host', () => {
+  const upload = new WeightUpload(gpu);
+  expect(upload.takes({ dtype: 'q4_k', shape: [4, 256] })).toBe(false);
+  expect(upload.takes({ dtype: 'f16', shape: [4096, 4097] })).toBe(false);
+  expect(upload.takes({ dtype: 'f32', shape: [4096, 4097] })).toBe(true);
+  expect(gpu.memory.ledger().byClass.staging.bytes).toBe(0);
+});
+
+it('ends with what happened to the device, and keeps no memory', async () => {
+  const lost = await GpuDevice.request({ checked: true });
+  const type: TensorType = { dtype: 'f32', shape: [1024, 1024] };
+  const target = lost.memory.allocateNow({ label: 'device', size: byteLengthOfType(type), usage: 0x80 | 0x04 | 0x08, memoryClass: 'weights' });
+  const upload = new WeightUpload(lost);
+  const rows = new Uint8Array(byteLengthOfType(type));
+  await upload.write(target.buffer, type, 0, rows);
+  lost.device.destroy();
+  await expect(upload.write(target.buffer, type, 0, rows)).rejects.toMatchObject({ code: 'E_DEVICE_LOST' });
+  upload.release();
+  expect(lost.memory.ledger().byClass.staging.bytes).toBe(0);
 });

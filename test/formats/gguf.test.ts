@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type DType, dtypeNames, dtypes } from '../../src/core/dtype.js';
 import { decodeStrings } from '../../src/formats/gguf/strings.js';
+import type { ByteSource } from '../../src/formats/source.js';
 import {
   AbortedError,
   ArgumentError,
@@ -213,6 +214,62 @@ describe('reading', () => {
       if (source.reads.length - before > 6) break;
     }
     expect(source.reads.length - before).toBeLessThanOrEqual(8);
+  });
+
+  /** The beginning comes with the header: what is beyond it must be read. */
+  const long = writeGguf({
+    metadata: [],
+    tensors: Array.from({ length: 6 }, (_, i) => ({ name: `t${i}`, dtype: 'f32' as const, shape: [10_000 + i], data: pattern(4 * (10_000 + i), i) })),
+  });
+
+  it('cuts tensors at multiples of their unit, one unit at least, and shares reads all the same', async () => {
+    const source = countingSource(long);
+    const file = await openGguf(source);
+    const before = source.reads.length;
+    const unitBytes = ({ name }: { readonly name: string }): number => (name === 't3' ? 65_536 : name === 't4' ? 120 : 8);
+    const all = new Map<string, number[]>();
+    for await (const { tensor, offset, bytes } of file.streamTensors(undefined, { chunkBytes: 16_384, unitBytes })) {
+      expectBytes(bytes, pattern(4 * (10_000 + Number(tensor.name.slice(1))), Number(tensor.name.slice(1))).subarray(offset, offset + bytes.length));
+      all.set(tensor.name, [...(all.get(tensor.name) ?? []), bytes.length]);
+    }
+    expect(all.get('t3')).toEqual([40_012]);
+    const cuts = all.get('t4') ?? [];
+    expect(cuts.slice(0, -1).every((length) => length % 120 === 0)).toBe(true);
+    expect(cuts.reduce((sum, length) => sum + length, 0)).toBe(40_016);
+    expect(mostReads(source.reads.slice(before))).toBe(1);
+    await expect(
+      file
+        .streamTensors(undefined, { unitBytes: () => 12 })
+        [Symbol.asyncIterator]()
+        .next(),
+    ).rejects.toThrow(ArgumentError);
+    await expect(file.streamTensors(undefined, { reads: 0 })[Symbol.asyncIterator]().next()).rejects.toThrow(ArgumentError);
+  });
+
+  it('reads into the same memory again where it may, as many reads at once as it is told, and leaves none behind', async () => {
+    const memory = new Set<ArrayBufferLike>();
+    let [now, most] = [0, 0];
+    const source: ByteSource = {
+      ...countingSource(long),
+      async readInto(offset, target) {
+        memory.add(target.buffer);
+        most = Math.max(most, ++now);
+        await new Promise((resolve) => setTimeout(resolve, 1));
+        target.set(long.subarray(offset, offset + target.byteLength));
+        now--;
+      },
+    };
+    const file = await openGguf(source);
+    let bytes = 0;
+    for await (const piece of file.streamTensors(undefined, { chunkBytes: 1024, reads: 3, reuse: true })) {
+      const seed = Number(piece.tensor.name.slice(1));
+      expectBytes(piece.bytes, pattern(4 * (10_000 + seed), seed).subarray(piece.offset, piece.offset + piece.bytes.length));
+      bytes += piece.bytes.length;
+      if (bytes > 0.8 * long.length) break;
+    }
+    expect([most, memory.size]).toEqual([3, 3]);
+    // Who left the loop may close the file, or free what the reads went to.
+    expect(now).toBe(0);
   });
 
   it('takes Blobs, Files, buffers, paths and file URLs', async () => {

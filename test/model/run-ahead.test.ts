@@ -69,15 +69,16 @@ async function take(ahead: RunAhead, count: number, runMs: number, pause = 0): P
 describe('runs ahead', () => {
   test.each([
     [0.5, 8],
-    [1.9, 2],
+    [1.9, 3],
     [30, 1],
-  ])('of %s ms each share submits of about four milliseconds: %s at most', async (runMs, most) => {
+  ])('of %s ms each share submits of about six milliseconds: %s at most', async (runMs, most) => {
     for (const patient of [false, true]) {
       device = new FakeDevice();
       const ahead = new RunAhead(patient);
       const { tokens, sizes } = await take(ahead, 60, runMs);
       expect(tokens).toEqual(Array.from({ length: 60 }, (_, i) => i));
-      expect(sizes[0]).toBe(1);
+      // Encoding a submit takes no longer than the runs that are on their way.
+      expect(sizes.slice(0, 3)).toEqual([1, 1, 1]);
       expect(Math.max(...sizes)).toBe(most);
       expect(sizes.reduce((sum, runs) => sum + runs, 0)).toBe(60);
       expect([ahead.runs, ahead.submits]).toEqual([0, 0]);
@@ -86,15 +87,15 @@ describe('runs ahead', () => {
 
   test('are slept through where asking costs something, and the device has work all the same', async () => {
     await take(new RunAhead(true), 400, 0.5);
-    expect(device.waited).toBeLessThan(0.25 * 400 * 0.5);
+    expect(device.waited).toBeLessThan(0.06 * 400 * 0.5);
     expect(device.now).toBeLessThan(1.02 * 400 * 0.5 + 4);
   });
 
   test('are not thought to be slow because their reader is', async () => {
     const ahead = new RunAhead(true);
     await take(ahead, 40, 0.5);
-    await take(ahead, 40, 0.5, 50);
-    expect(ahead.submitRuns).toBe(8);
+    const { sizes } = await take(ahead, 80, 0.5, 50);
+    expect(Math.max(...sizes)).toBe(8);
   });
 
   test.each([1, 2, 3, 40])('are not slept through for long after this thread paused at read %s', async (read) => {

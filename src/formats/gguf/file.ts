@@ -127,7 +127,7 @@ export class GgufFile {
 
   /**
    * The bytes of the named tensors (all of them unless given), in the order of the file whatever the order of `names`, in pieces of at most `chunkBytes`
-   * (8 MiB unless given; a multiple of 8): tensors that lie next to each other share reads, nothing is read twice, and two reads at most are in memory.
+   * (8 MiB unless given; a multiple of 8): tensors that lie next to each other share reads, nothing is read twice, and `reads` reads at most (two unless given) are in memory.
    */
   streamTensors(names?: Iterable<string>, options: StreamOptions = {}): AsyncIterable<TensorPiece> {
     const wanted = names === undefined ? undefined : new Set(names);

@@ -4,7 +4,14 @@ import type { GgufTensor } from './header.js';
 
 /** Pieces of at most `chunkBytes` bytes; 8 MiB unless given. */
 export interface StreamOptions {
+  /** Most bytes of one read, unless a unit has more. */
   readonly chunkBytes?: number | undefined;
+  /** Pieces of a tensor are cut at multiples of this: rows, for instance. A multiple of 8; 8 unless given. */
+  readonly unitBytes?: ((tensor: GgufTensor) => number) | undefined;
+  /** Reads on their way at once, the one that the consumer has included; 2 unless given. */
+  readonly reads?: number | undefined;
+  /** Whether reads share memory, which is faster: a piece is gone when the next one is asked for. */
+  readonly reuse?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -18,6 +25,9 @@ export interface TensorPiece {
 
 const defaultChunkBytes = 8 * 1024 * 1024;
 
+/** Tensors start at multiples of this, and are cut there. */
+const leastUnitBytes = 8;
+
 /** Padding between wanted tensors is read along with them; anything longer splits the read. */
 const largestGap = 1024;
 
@@ -29,19 +39,23 @@ interface Window {
   readonly parts: { readonly tensor: GgufTensor; readonly from: number; readonly to: number }[];
 }
 
-/** Cuts the tensors, which come in file order, into windows of at most `chunkBytes`. */
-function planWindows(tensors: readonly GgufTensor[], chunkBytes: number): Window[] {
+/** Cuts the tensors, which come in file order, into windows of at most `chunkBytes`, or of one unit. */
+function planWindows(tensors: readonly GgufTensor[], chunkBytes: number, unitOf: (tensor: GgufTensor) => number): Window[] {
   const windows: Window[] = [];
   let window: Window | undefined;
   for (const tensor of tensors) {
+    const unit = unitOf(tensor);
+    const wholeUnits = (bytes: number): number => Math.floor(bytes / unit) * unit;
     for (let from = 0; from < tensor.byteLength; ) {
       const at = tensor.offset + from;
-      if (window === undefined || window.shard !== tensor.shard || at - (window.offset + window.length) > largestGap || at - window.offset >= chunkBytes) {
+      let room = window !== undefined && follows(window, tensor.shard, at) ? wholeUnits(chunkBytes - (at - window.offset)) : 0;
+      if (window === undefined || room <= 0) {
         window = { shard: tensor.shard, offset: at, length: 0, parts: [] };
         windows.push(window);
+        room = Math.max(unit, wholeUnits(chunkBytes));
       }
       // Cuts stay on multiples of 8 of the tensor: tensors start on such a multiple, and so do windows.
-      const to = Math.min(tensor.byteLength, from + chunkBytes - (at - window.offset));
+      const to = Math.min(tensor.byteLength, from + room);
       window.parts.push({ tensor, from, to });
       window.length = at - window.offset + (to - from);
       from = to;
@@ -50,32 +64,81 @@ function planWindows(tensors: readonly GgufTensor[], chunkBytes: number): Window
   return windows;
 }
 
-/** Reads window after window, the next one while the consumer works on this one. */
+function follows(window: Window, shard: number, at: number): boolean {
+  return window.shard === shard && at - (window.offset + window.length) <= largestGap;
+}
+
+/** Reads window after window, the next ones while the consumer works on this one. Reads on their way when it leaves are waited for. */
 export async function* streamPieces(
   tensors: readonly GgufTensor[],
   sourceOf: (shard: number) => ByteSource,
   options: StreamOptions,
 ): AsyncGenerator<TensorPiece> {
-  const { chunkBytes = defaultChunkBytes, signal } = options;
-  if (!Number.isSafeInteger(chunkBytes) || chunkBytes < 8 || chunkBytes % 8 !== 0) {
-    throw new ArgumentError('chunkBytes', `pieces must have a multiple of 8 bytes, 8 or more, got ${chunkBytes}`);
-  }
-  const windows = planWindows(tensors, chunkBytes);
-  const start = (index: number): Promise<Uint8Array> | undefined => {
-    const window = windows[index];
-    if (window === undefined) return undefined;
-    const read = sourceOf(window.shard).read(window.offset, window.length, signal);
+  const { chunkBytes = defaultChunkBytes, reads = 2, reuse = false, unitBytes = () => leastUnitBytes, signal } = options;
+  if (!Number.isSafeInteger(reads) || reads < 1) throw new ArgumentError('reads', `one read at least must be on its way, got ${reads}`);
+  requireMultiple('chunkBytes', chunkBytes);
+  const windows = planWindows(tensors, chunkBytes, (tensor) => requireMultiple('unitBytes', unitBytes(tensor)));
+  const memory = new SharedMemory(chunkBytes);
+  const start = ({ shard, offset, length }: Window): Promise<Uint8Array> => {
+    const source = sourceOf(shard);
+    const read = reuse && source.readInto !== undefined ? readInto(source, offset, memory.take(length), signal) : source.read(offset, length, signal);
     // Awaited below, unless the consumer leaves first: then its failure concerns nobody.
     read.catch(() => undefined);
     return read;
   };
-  let next = start(0);
-  for (const [index, window] of windows.entries()) {
-    const bytes = await next;
-    next = start(index + 1);
-    for (const { tensor, from, to } of window.parts) {
-      const at = tensor.offset + from - window.offset;
-      if (bytes !== undefined) yield { tensor, offset: from, bytes: bytes.subarray(at, at + (to - from)) };
+  const onTheirWay: Promise<Uint8Array>[] = [];
+  let begun = 0;
+  try {
+    for (const [index, window] of windows.entries()) {
+      for (const next of windows.slice(begun, index + reads)) {
+        onTheirWay.push(start(next));
+        begun++;
+      }
+      const bytes = await onTheirWay.shift();
+      if (bytes === undefined) return;
+      for (const { tensor, from, to } of window.parts) {
+        const at = tensor.offset + from - window.offset;
+        yield { tensor, offset: from, bytes: bytes.subarray(at, at + (to - from)) };
+      }
+      memory.give(bytes);
     }
+  } finally {
+    await Promise.allSettled(onTheirWay);
   }
+}
+
+/** Memory that reads have in turn. */
+class SharedMemory {
+  readonly #leastBytes: number;
+  readonly #made = new Set<ArrayBufferLike>();
+  readonly #free: ArrayBufferLike[] = [];
+
+  constructor(leastBytes: number) {
+    this.#leastBytes = leastBytes;
+  }
+
+  take(byteLength: number): Uint8Array {
+    let memory = this.#free.pop();
+    if (memory === undefined || memory.byteLength < byteLength) {
+      if (memory !== undefined) this.#made.delete(memory);
+      memory = new ArrayBuffer(Math.max(this.#leastBytes, byteLength));
+      this.#made.add(memory);
+    }
+    return new Uint8Array(memory, 0, byteLength);
+  }
+
+  /** Takes back what `take` gave; bytes from elsewhere stay where they are. */
+  give({ buffer }: Uint8Array): void {
+    if (this.#made.has(buffer)) this.#free.push(buffer);
+  }
+}
+
+async function readInto(source: ByteSource, offset: number, target: Uint8Array, signal: AbortSignal | undefined): Promise<Uint8Array> {
+  await source.readInto?.(offset, target, signal);
+  return target;
+}
+
+function requireMultiple(name: string, bytes: number): number {
+  if (Number.isSafeInteger(bytes) && bytes >= leastUnitBytes && bytes % leastUnitBytes === 0) return bytes;
+  throw new ArgumentError(name, `pieces must have a multiple of ${leastUnitBytes} bytes, ${leastUnitBytes} or more, got ${bytes}`);
 }
