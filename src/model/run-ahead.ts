@@ -25,6 +25,10 @@ const lateMs = 0.3;
 /** Waits without a measurement, one after another. */
 const mostLate = 7;
 
+/** Measurements that differ from the estimate by a smaller part of it agree with it; when so many have, one after another, the runs are regular enough to be read late. */
+const agreement = 0.05;
+const leastAgreed = 3;
+
 /** How a read was waited for before it was asked for: to see it end, to find it done, or not at all. */
 type Sleep = 'early' | 'late' | 'none';
 
@@ -47,6 +51,8 @@ export class RunAhead {
   #overslept = 0;
   /** Reads since the last measurement that were late on purpose. */
   #late = 0;
+  /** Measurements in a row that agreed with the estimate. */
+  #agreed = 0;
   /** When a submit was last seen to end, and the runs read since. */
   #lastEnd: number | undefined;
   #runsSince = 0;
@@ -114,7 +120,7 @@ export class RunAhead {
   /** Sleeps until the next `runs` runs are nearly done, to see them end, or until they are done for sure, where the device has more to do; as far as it is known when that is. */
   async #sleep(runs: number): Promise<Sleep> {
     if (!this.#patient || this.#runMs === undefined || this.#measured < 2 || this.#lastEnd === undefined) return 'none';
-    const late = this.#submits.length > 1 && this.#late < mostLate;
+    const late = this.#submits.length > 1 && this.#late < mostLate && this.#agreed >= leastAgreed;
     const left = this.#lastEnd + (this.#runsSince + runs) * this.#runMs - performance.now();
     const wait = late ? Math.ceil(left + lateMs) : Math.floor(left - earlyMs);
     if (wait >= 1) await new Promise((resolve) => setTimeout(resolve, wait));
@@ -147,6 +153,7 @@ export class RunAhead {
       if (now - (this.#lastEnd ?? now) - this.#runsSince * runMs > submitMs) this.#lastEnd = undefined;
       return;
     }
+    this.#agreed = 0;
     // After a sleep, expect the next ones sooner; else the reader was slow.
     if (sleep === 'early' && ++this.#overslept < mostOversleeps) {
       this.#runMs = runMs * 0.98;
@@ -160,6 +167,7 @@ export class RunAhead {
   /** The estimate with one measurement more. A pause of this thread passes for a long run: no measurement more than doubles the estimate, and a much shorter one replaces it. */
   #smoothed(runMs: number): number {
     const before = this.#runMs;
+    this.#agreed = before !== undefined && Math.abs(runMs - before) < agreement * before ? this.#agreed + 1 : 0;
     const replaces = before === undefined || this.#measured === 0 || runMs < before / 2;
     this.#measured++;
     return replaces ? runMs : 0.8 * before + 0.2 * Math.min(runMs, 2 * before);
