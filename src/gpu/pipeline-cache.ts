@@ -3,6 +3,7 @@
 import type { GpuCapabilities, GpuLimits } from '../core/capabilities.js';
 import { ArgumentError, DeviceError, UnsupportedError } from '../core/errors.js';
 import type { BindingKind, GpuKernel } from '../core/kernel.js';
+import { throughExit } from '../platform/dawn.js';
 import { shaderStageCompute } from './constants.js';
 import type { DeviceHealth } from './health.js';
 import { shaderExcerpt } from './shader-excerpt.js';
@@ -136,7 +137,7 @@ export class PipelineCache {
     this.#device.pushErrorScope('validation');
     const module = this.#device.createShaderModule({ label: kernel.key, code });
     const moduleError = this.#device.popErrorScope();
-    const compiled = this.#device.createComputePipelineAsync({ label: kernel.key, layout, compute: { module, entryPoint: 'main' } });
+    const compiled = throughExit(this.#device, this.#device.createComputePipelineAsync({ label: kernel.key, layout, compute: { module, entryPoint: 'main' } }));
     const [scope, pipeline] = await Promise.allSettled([moduleError, compiled]);
     // A lost device rejects nothing: it hands out pipelines that do nothing.
     this.#health.check();

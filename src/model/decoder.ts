@@ -418,7 +418,7 @@ function beginCompiling(backend: Backend, runs: readonly PreparedRun[], weights:
 }
 
 /** Submits on their way at once: a GPU works beside this thread, the CPU backend on it. */
-const submitsAhead: { readonly [K in BackendKind]: number } = { webgpu: 3, cpu: 1 };
+const submitsAhead: { readonly [K in BackendKind]: number } = { webgpu: 4, cpu: 1 };
 
 /** Tokens before a decode step's window ends at which the next step's kernels are compiled: a tenth of a second of a fast device. */
 const compileAhead = 192;

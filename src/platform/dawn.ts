@@ -5,7 +5,8 @@
  * - the object that `create()` returns must outlive everything made from it: collecting it ends the process (webgpu 0.6.2), hence the tables below;
  * - toggles belong to an instance, so there is one instance per set of toggles and adapter choice, and one for each of several identical GPUs;
  * - a thread that holds a device must not be ended by `worker.terminate()` while work is in flight: end the process instead;
- * - after GPU work the event loop may stay alive for about three seconds: a command-line program ends itself with `process.exit()`.
+ * - after GPU work the event loop may stay alive for about three seconds: a command-line program ends itself with `process.exit()`;
+ * - kernels compile on threads of Dawn's own, and a process that ends beneath them may crash: such devices are destroyed first, which waits for those threads.
  */
 
 import { CentellaError, DeviceError } from '../core/errors.js';
@@ -68,6 +69,31 @@ const kept: object[] = [];
 export function keepAlive<T extends object>(object: T): T {
   kept.push(object);
   return object;
+}
+
+/** Devices that are compiling, and how many kernels. */
+const compiling = new Map<Pick<GPUDevice, 'destroy'>, number>();
+let watchesExit = false;
+
+/** Waits for a compilation on a device; should the process be ended meanwhile, then after it. Nothing else in browsers. */
+export async function throughExit<T>(device: Pick<GPUDevice, 'destroy'>, compilation: Promise<T>): Promise<T> {
+  if (detectRuntime().name !== 'node') return compilation;
+  if (!watchesExit) process.on('exit', endCompilations);
+  watchesExit = true;
+  compiling.set(device, (compiling.get(device) ?? 0) + 1);
+  try {
+    return await compilation;
+  } finally {
+    const left = (compiling.get(device) ?? 1) - 1;
+    if (left > 0) compiling.set(device, left);
+    else compiling.delete(device);
+  }
+}
+
+/** Destroys the devices that are compiling: for the end of the process. @internal */
+export function endCompilations(): void {
+  for (const device of compiling.keys()) device.destroy();
+  compiling.clear();
 }
 
 /**

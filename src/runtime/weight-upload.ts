@@ -21,7 +21,7 @@ const slotCount = 6;
 interface Slot {
   readonly allocation: GpuAllocation;
   /** Until it may be written to (again). */
-  readonly mapped: Promise<undefined>;
+  readonly mapped: Promise<void>;
 }
 
 /** On the device: rows as they are in the file, and where their parts go. */
