@@ -24,7 +24,7 @@ interface Generated {
 
 /** Three generations of each length after one to warm up: a long one, and one of 128 tokens, whose beginning weighs more. */
 export async function decodeOverhead(gpu: GpuDevice, { name, path }: BenchModel, { tokens, context }: Options): Promise<Figure[]> {
-  using model = await loadModel(path, { device: gpu, contextLength: context + tokens });
+  using model = await loadModel(path, { device: gpu, contextLength: context + tokens, tuning: 'none' });
   const prompt = promptIds(context);
   const figures: Figure[] = [];
   await generated(gpu, model, prompt, tokens);
