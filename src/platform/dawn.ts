@@ -152,7 +152,7 @@ async function loadDawn(): Promise<DawnModule> {
 }
 
 /** The backend that Dawn takes an adapter of where none is named. */
-export function dawnBackend(platform: NodeJS.Platform = process.platform): string {
+export function dawnBackend(platform: string = process.platform): string {
   return platform === 'win32' ? 'd3d12' : platform === 'darwin' ? 'metal' : 'vulkan';
 }
 
