@@ -6,7 +6,7 @@
 import { readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { BenchResult } from './support/result.js';
-import { comparisonText, readComparison, readResults, reportOf, saveReport } from './support/results-file.js';
+import { checkSavePath, comparisonText, readComparison, reportOf, saveReport } from './support/results-file.js';
 
 /** What each benchmark's module exports. */
 interface Benchmark {
@@ -62,7 +62,7 @@ async function main(args: readonly string[]): Promise<number> {
   }
   const [save, compare] = ['save', 'compare'].map((option) => optionValue(rest, option));
   // Before anything is measured: a file that cannot be used must not cost the figures.
-  if (save !== undefined) readResults(save);
+  if (save !== undefined) checkSavePath(save);
   const before = compare === undefined ? undefined : readComparison(compare);
   const result = await benchmark.run(rest);
   if (!isResult(result)) return 0;

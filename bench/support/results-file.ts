@@ -1,8 +1,9 @@
 /** Files of reports, one a machine: `--save FILE` puts figures in, `--compare FILE` prints the ratios to them. */
 
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { arch, availableParallelism, cpus, platform, release } from 'node:os';
+import { dirname } from 'node:path';
 import { type BenchReport, type BenchResult, figureKey, formatFigure, higherIsBetter, ownName } from './result.js';
 
 export interface ResultsFile {
@@ -54,6 +55,16 @@ export function readResults(path: string): ResultsFile {
   if (typeof read !== 'object' || read === null || !('reports' in read) || !Array.isArray(read.reports))
     throw new Error(`${path} is no file of results, it has no list of reports: --save=FILE makes one`);
   return read as ResultsFile;
+}
+
+/** @throws Error where figures could not be kept: what took minutes must not be lost at its end. */
+export function checkSavePath(path: string): void {
+  readResults(path);
+  try {
+    accessSync(existsSync(path) ? path : dirname(path), constants.W_OK);
+  } catch (cause) {
+    throw new Error(`--save=${path} cannot be written: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+  }
 }
 
 /** What to compare with. @throws Error where there is none: a guard without anything to hold figures against would pass all of them. */

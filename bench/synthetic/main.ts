@@ -10,6 +10,7 @@ export const summary = 'writes model files with real shapes and random weights: 
 
 export async function run(args: readonly string[]): Promise<void> {
   const known = new BenchArgs(args, { values: ['folder'] });
+  if (known.rest.length === 0) throw new Error('no model named: give llama-3.2-1b:q4_k_m, or another NAME:MIX');
   for (const text of known.rest) {
     const started = performance.now();
     const { path, bytes, written } = await syntheticFile(text, known.text('folder'));

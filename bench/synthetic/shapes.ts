@@ -64,10 +64,10 @@ export interface SyntheticSpec {
 
 /** Reads "llama-3.1-8b:q4_k_m". @throws Error naming the models and the mixes that there are. */
 export function parseSpec(text: string): SyntheticSpec {
-  const [name = '', quantization = 'q4_k_m'] = text.split(':');
+  const [name = '', quantization = 'q4_k_m', ...more] = text.split(':');
   const shape: Shape | undefined = new Map<string, Shape>(Object.entries(shapes)).get(name);
   const mix = mixes.find((known) => known === quantization);
-  if (shape === undefined || mix === undefined)
+  if (shape === undefined || mix === undefined || more.length > 0)
     throw new Error(`a synthetic model is NAME:MIX with a name of ${Object.keys(shapes).join(', ')} and a mix of ${mixes.join(', ')}, got "${text}"`);
   const architecture = architectures.get(shape.architecture);
   if (architecture === undefined) throw new Error(`there is no architecture ${shape.architecture}`);

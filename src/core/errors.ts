@@ -207,8 +207,8 @@ export class UnsupportedError extends CentellaError {
 export class DisposedError extends CentellaError {
   override readonly name = 'DisposedError';
 
-  constructor(what: string) {
-    super('E_DISPOSED', `${what} was used after dispose(): make a new one`);
+  constructor(what: string, options?: { cause?: unknown }) {
+    super('E_DISPOSED', `${what} was used after dispose(): make a new one`, options);
   }
 }
 

@@ -1,4 +1,4 @@
-import { AbortedError, ArgumentError, ContextError } from '../core/errors.js';
+import { AbortedError, ArgumentError, ContextError, DisposedError } from '../core/errors.js';
 import type { Decoder } from '../model/decoder.js';
 import type { StreamDecoder } from '../text/index.js';
 import { isGreedy, type LogitsHook, type ResolvedSampling, Sampler } from './sampler.js';
@@ -51,6 +51,8 @@ export interface GenerationPlan {
   readonly endTokens: ReadonlySet<number>;
   readonly text: StreamDecoder;
   readonly signal: AbortSignal | undefined;
+  /** Whether the model has been disposed: an error then says so, whatever it met first. */
+  readonly disposed: () => boolean;
   /** Called once, however the generation ends. */
   readonly onEnd: () => void;
 }
@@ -118,7 +120,7 @@ export class Generation implements AsyncIterable<GenerationChunk> {
       } catch (error) {
         // What was held back has been written all the same: it comes before the error.
         emitRest();
-        throw error;
+        throw error instanceof DisposedError && this.#plan.disposed() ? new DisposedError('the model', { cause: error }) : error;
       }
       const stopped = emitRest();
       return this.#finish(text, stopped ? 'stop' : reason);

@@ -90,7 +90,8 @@ export class Model {
     const onEnd = (): void => {
       this.#busy = false;
     };
-    return new Generation({ ...resolved, decoder: this.#decoder, prompt: ids, endTokens: new Set(this.tokenizer.eogIds), text, onEnd });
+    const disposed = (): boolean => this.#disposed;
+    return new Generation({ ...resolved, decoder: this.#decoder, prompt: ids, endTokens: new Set(this.tokenizer.eogIds), text, disposed, onEnd });
   }
 
   /** The ids that `generate` would feed for a prompt. An empty one becomes BOS alone. */

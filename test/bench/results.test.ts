@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { BenchArgs } from '../../bench/support/args.js';
 import { type BenchReport, type Figure, formatFigure, formatNumber, rates, spread } from '../../bench/support/result.js';
-import { compareReport, comparisonText, formatResults, merged, readComparison, readResults } from '../../bench/support/results-file.js';
+import { checkSavePath, compareReport, comparisonText, formatResults, merged, readComparison, readResults } from '../../bench/support/results-file.js';
 
 function report(figures: readonly Figure[], bench = 'decode'): BenchReport {
   return { bench, command: `bench ${bench}`, date: '2026-01-01', machine: { node: '20' }, adapter: 'a device', figures };
@@ -58,9 +58,12 @@ describe('a comparison', () => {
     const path = join(folder, 'kept.json');
     expect(() => readComparison(path)).toThrow('there is no such file; --save=FILE makes one');
     expect(readResults(path)).toEqual({ reports: [] });
+    checkSavePath(path);
+    expect(() => checkSavePath(join(folder, 'none', 'kept.json'))).toThrow('cannot be written');
     for (const text of ['{', '[]', 'null', '{"reports": 5}']) {
       writeFileSync(path, text);
       expect(() => readComparison(path)).toThrow('is no file of results');
+      expect(() => checkSavePath(path)).toThrow('is no file of results');
     }
     rmSync(folder, { recursive: true });
   });

@@ -60,6 +60,6 @@ describe('synthetic models', () => {
 
   it('are known by name: others are refused', () => {
     expect(() => parseSpec('llama-9')).toThrow('llama-3.1-8b');
-    expect(() => parseSpec('tiny:q3_k')).toThrow('q4_k_m');
+    for (const text of ['tiny:q3_k', 'tiny:q8_0:q8_0']) expect(() => parseSpec(text)).toThrow('q4_k_m');
   });
 });
