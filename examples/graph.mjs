@@ -1,5 +1,5 @@
 // A graph of one's own: built, fused, planned, run; with its memory drawn and its steps timed.
-import { CompiledGraph, chromeTrace, formatMemoryPlan, formatProfile, GraphBuilder, openBackend, profileRows } from 'centella';
+import { chromeTrace, compile, formatMemoryPlan, formatProfile, GraphBuilder, profileRows } from 'centella';
 
 /** @param {number[]} shape */
 const f32 = (...shape) => ({ dtype: /** @type {const} */ ('f32'), shape });
@@ -11,8 +11,8 @@ const hidden = g.binary('mul', g.unary('silu', gate), up, 'gated');
 const down = g.linear(hidden, g.param('down', f32(64, 128)), {}, 'down');
 g.output('y', g.binary('add', x, down, 'residual'));
 
-const backend = await openBackend();
-const graph = await CompiledGraph.compile(g.build(), backend);
+const graph = await compile(g.build(), { device: 'auto' });
+console.log(`on ${graph.backend.name}: ${graph.backend.reason}`);
 for (const { rule, at, reason } of graph.rewrites) console.log(`${rule} at ${at}: ${reason}`);
 console.log(formatMemoryPlan(graph.plan));
 
@@ -29,5 +29,4 @@ console.log(formatProfile(profileRows(timings)));
 console.log(`${chromeTrace(timings).length} bytes of trace for a browser's trace viewer`);
 
 graph.dispose();
-backend.dispose();
 process.exit(0);

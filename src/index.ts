@@ -41,6 +41,7 @@ export {
   ShapeError,
   UnsupportedError,
 } from './core/errors.js';
+export type { GpuKernel } from './core/kernel.js';
 export type { MemoryClass, MemoryLedger } from './core/memory.js';
 export type { Shape, TensorType } from './core/tensor.js';
 export { type AdapterKey, parseTuning, type TunedProduct, type TunedShape, type Tuning } from './core/tuning.js';

@@ -306,6 +306,18 @@ export class GpuCommandBatch {
     return this.#ask({ generation, values: values.length, uploads: new Map(this.#uploads) });
   }
 
+  /** Plans and compiles what is recorded, kernels side by side, so that the next `execute` only submits. */
+  warm(): Promise<void> {
+    const { generation, values } = this.#record;
+    const asked = { generation, values: values.length, outputs: this.#outputs(values.length) };
+    const run = this.#turn.then(async () => {
+      this.#expectCurrent(generation);
+      if (asked.outputs.size > 0) await this.#compile(asked);
+    });
+    this.#turn = run.catch(() => undefined);
+    return run;
+  }
+
   /** Takes its turn after all that was asked for before. */
   #ask(what: Pick<Asked, 'generation' | 'values' | 'uploads'>): Promise<void> {
     const asked = { ...what, outputs: this.#outputs(what.values) };
@@ -395,7 +407,7 @@ export class GpuCommandBatch {
   }
 
   /** The plan for what was asked; the one at hand where that covers it. */
-  async #compile({ generation, values: count, outputs }: Omit<Asked, 'run'>): Promise<Compiled> {
+  async #compile({ generation, values: count, outputs }: Pick<Asked, 'generation' | 'values' | 'outputs'>): Promise<Compiled> {
     const known = this.#compiled;
     if (known !== undefined && known.values === count && [...outputs].every((index) => known.outputs.has(index))) return known;
     this.#release();

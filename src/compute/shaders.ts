@@ -5,6 +5,7 @@ import type { Graph } from '../graph/graph.js';
 import { kernelFamilies, listKernels, printKernels } from '../kernels/index.js';
 import { gpuTarget } from '../kernels/target.js';
 import { lower } from '../plan/lower.js';
+import { planGraph } from '../plan/plan.js';
 import { sampleGraphs, sampleKernels } from './shader-samples.js';
 
 /** What was found so far for a device's capabilities: one kernel a family, and the graphs not looked through yet. */
@@ -50,14 +51,17 @@ export const shaders = {
     throw new ArgumentError('family', `no operation runs "${family}" on a device with these capabilities: leave them out to see it as another device has it`);
   },
 
-  /** The distinct kernels that a graph runs on a device with these capabilities, in the order of their first use: `PipelineCache.warm` compiles them ahead of time. */
+  /**
+   * The distinct kernels that a graph runs on a device with these capabilities, in the order of their first use. `device.pipelines.warm` compiles them ahead of time. The graph is taken as
+   * it is: pass `rewrite(graph).graph` for what `compile` makes of it.
+   */
   kernelsOf(graph: Graph, capabilities: GpuCapabilities = baseCapabilities): readonly GpuKernel[] {
-    return listKernels(lower(graph, gpuTarget(capabilities)).steps).map(({ kernel }) => kernel);
+    return listKernels(planGraph(graph, gpuTarget(capabilities)).steps).map(({ kernel }) => kernel);
   },
 
   /** The distinct kernels that a graph runs, each with its WGSL under a comment of key, grid and steps. */
   ofGraph(graph: Graph, capabilities: GpuCapabilities = baseCapabilities): string {
-    return printKernels(lower(graph, gpuTarget(capabilities)).steps);
+    return printKernels(planGraph(graph, gpuTarget(capabilities)).steps);
   },
 } as const;
 
@@ -67,7 +71,7 @@ function sampleOf(family: string, capabilities: GpuCapabilities): GpuKernel | un
   searches.set(capabilities, search);
   const { found, rest } = search;
   for (let next = found.has(family) ? undefined : rest.next(); next?.done === false; next = found.has(family) ? undefined : rest.next()) {
-    for (const kernel of shaders.kernelsOf(next.value, capabilities)) if (!found.has(kernel.family)) found.set(kernel.family, kernel);
+    for (const { kernel } of lower(next.value, gpuTarget(capabilities)).steps) if (!found.has(kernel.family)) found.set(kernel.family, kernel);
   }
   return found.get(family);
 }

@@ -38,6 +38,8 @@ interface Slot {
 export interface ReadbackOptions {
   /** Buffers that are kept for the next results. More results may be on their way at once: theirs are freed when they have arrived. Default 16. */
   readonly depth?: number;
+  /** Bytes of idle buffers that are kept; the largest go first. Default 256 MiB. */
+  readonly keptBytes?: number;
   readonly label?: string;
 }
 
@@ -49,15 +51,17 @@ export class ReadbackRing {
   readonly #memory: GpuMemory;
   readonly #health: DeviceHealth;
   readonly #depth: number;
+  readonly #keptBytes: number;
   readonly #label: string;
   readonly #slots: Slot[] = [];
   #disposed = false;
 
-  constructor(memory: GpuMemory, health: DeviceHealth, { depth = 16, label = 'readback' }: ReadbackOptions = {}) {
+  constructor(memory: GpuMemory, health: DeviceHealth, { depth = 16, keptBytes = 256 << 20, label = 'readback' }: ReadbackOptions = {}) {
     if (!Number.isSafeInteger(depth) || depth < 1) throw new ArgumentError('depth', `a readback ring holds at least one buffer, got ${depth}`);
     this.#memory = memory;
     this.#health = health;
     this.#depth = depth;
+    this.#keptBytes = keptBytes;
     this.#label = label;
   }
 
@@ -142,12 +146,21 @@ export class ReadbackRing {
     }
   }
 
-  /** A buffer is free again; where more than `depth` were wanted at once, it goes. */
+  /** A buffer is free again. It goes where more than `depth` were wanted at once; the largest idle ones go where all of them hold too much. */
   #release(slot: Slot): void {
     slot.busy = false;
+    if (this.#slots.length > this.#depth) this.#drop(slot);
+    const idle = this.#slots.filter(({ busy }) => !busy).sort((a, b) => a.allocation.size - b.allocation.size);
+    let bytes = idle.reduce((sum, { allocation }) => sum + allocation.size, 0);
+    for (let largest = idle.pop(); largest !== undefined && bytes > this.#keptBytes; largest = idle.pop()) {
+      bytes -= largest.allocation.size;
+      this.#drop(largest);
+    }
+  }
+
+  #drop(slot: Slot): void {
     const at = this.#slots.indexOf(slot);
-    if (this.#slots.length <= this.#depth || at < 0) return;
-    this.#slots.splice(at, 1);
+    if (at >= 0) this.#slots.splice(at, 1);
     slot.allocation.free();
   }
 

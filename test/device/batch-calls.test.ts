@@ -1,10 +1,13 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { GpuCommandBatch } from '../../src/compute/batch.js';
+import { compile } from '../../src/compute/compile.js';
 import { GpuBackend } from '../../src/compute/gpu-backend.js';
+import { shaders } from '../../src/compute/shaders.js';
 import { ArgumentError } from '../../src/core/errors.js';
 import { countCalls } from '../../src/gpu/call-counter.js';
 import { GpuDevice } from '../../src/gpu/device.js';
 import { GraphBuilder } from '../../src/graph/builder.js';
+import { rewrite } from '../../src/graph/rewrite.js';
 import { CompiledGraph } from '../../src/runtime/compiled-graph.js';
 import { openBackend } from '../../src/runtime/select.js';
 
@@ -48,6 +51,38 @@ test('a chain of 36 layers compiles three kernels and makes one submit; the seco
   } finally {
     calls.stop();
     batch.dispose();
+    gpu.dispose();
+  }
+});
+
+test('a batch that was warmed, or whose kernels were, compiles nothing when it is executed', async () => {
+  const gpu = await GpuDevice.request({ checked: true });
+  const backend = await openBackend({ device: gpu });
+  const calls = countCalls(gpu.device, gpu.queue);
+  try {
+    const batch = new GpuCommandBatch(gpu);
+    const x = batch.upload(Float32Array.of(1, -2, 3));
+    const y = batch.sum(batch.relu(x));
+    await expect(batch.read(y)).rejects.toThrow(/execute\(\) first/);
+    await batch.warm();
+    await expect(batch.read(y)).rejects.toThrow(/execute\(\) first/);
+    expect(calls.counts.submit).toBe(0);
+    calls.reset();
+    await batch.execute();
+    expect([calls.created, calls.counts.submit]).toEqual([0, 1]);
+    expect([...(await batch.read(y))]).toEqual([4]);
+    batch.dispose();
+
+    const g = new GraphBuilder();
+    const input = g.input('x', { dtype: 'f32', shape: [7] });
+    g.output('y', g.unary('square', g.unary('tanh', input)));
+    await gpu.pipelines.warm(shaders.kernelsOf(rewrite(g.build()).graph, gpu.capabilities));
+    const { compiles } = gpu.pipelines.stats;
+    (await compile(g.build(), { device: gpu })).dispose();
+    expect(gpu.pipelines.stats.compiles).toBe(compiles);
+  } finally {
+    calls.stop();
+    backend.dispose();
     gpu.dispose();
   }
 });

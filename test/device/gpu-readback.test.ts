@@ -70,6 +70,15 @@ describe('ReadbackRing', () => {
     expect(() => ring.copyInto(gpu.device.createCommandEncoder(), source, 0, 4)).toThrow(expect.objectContaining({ code: 'E_DISPOSED' }));
   });
 
+  it('keeps idle buffers up to a number of bytes, the small ones', async () => {
+    const ring = gpu.createReadback({ depth: 4, keptBytes: 3000 });
+    const encoder = gpu.device.createCommandEncoder();
+    const tickets = [256, 2048, 1024, 4096].map((size) => ring.copyInto(encoder, source, 0, size));
+    gpu.queue.submit([encoder.finish()]);
+    for (const ticket of tickets) await ticket.read();
+    expect(gpu.memory.ledger().byClass.staging).toEqual({ bytes: 1280, count: 2 });
+  });
+
   it('takes a cancelled buffer back, and a ticket once only', async () => {
     const ring = gpu.createReadback({ depth: 1 });
     const ticket = ring.copyInto(gpu.device.createCommandEncoder(), source, 0, 16);

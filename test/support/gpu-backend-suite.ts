@@ -121,6 +121,7 @@ export function gpuBackendSuite(name: string, open: () => Promise<Backend>): voi
         'importBuffer',
         'materialize',
         'keep',
+        'warm',
         'execute',
         'executeWithCache',
         'read',
