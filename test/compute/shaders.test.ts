@@ -28,9 +28,14 @@ describe('shaders', () => {
   test('of a graph are listed once each, as kernels to warm and as text', () => {
     const g = new GraphBuilder();
     const x = g.input('x', { dtype: 'f32', shape: [4] });
-    g.output('y', g.binary('mul', g.unary('neg', g.unary('neg', x)), x));
+    const negative = [g.unary('neg', x), g.unary('neg', g.input('z', { dtype: 'f32', shape: [4] }))];
+    for (const [i, id] of negative.entries()) g.output(`y${i}`, id);
+    // In place, which is another kernel.
+    g.output('last', g.unary('neg', g.binary('mul', x, x)));
     const graph = g.build();
-    expect(shaders.kernelsOf(graph).map(({ family }) => family)).toEqual(['unary', 'binary']);
-    expect(shaders.ofGraph(graph).match(/fn main\(/g)).toHaveLength(2);
+    const kernels = shaders.kernelsOf(graph);
+    expect(kernels.map(({ family }) => family)).toEqual(['unary', 'binary', 'unary']);
+    expect(new Set(kernels.map(({ key }) => key)).size).toBe(3);
+    expect(shaders.ofGraph(graph).match(/fn main\(/g)).toHaveLength(3);
   });
 });
