@@ -33,6 +33,11 @@ const linearPlans: readonly LinearPlan[] = [
   { dtype: 'q5_k', k: 1280, n: 32, residual: true },
   { dtype: 'q6_k', k: 1024, n: 130, norm: true },
   { dtype: 'q6_k', k: 3072, n: 32, bias: true, residual: true },
+  // Float weights: rows that end within 16 bytes, long ones, and results that no workgroup divides.
+  { dtype: 'f16', k: 1028, n: 67, norm: true, bias: true },
+  { dtype: 'f16', k: 8200, n: 33, residual: true },
+  { dtype: 'bf16', k: 2048, n: 41, norm: true },
+  { dtype: 'f32', k: 1532, n: 50, norm: true, residual: true },
 ];
 
 /** `tokenLinear` for every kind of weight: with a norm, a bias, a residual; widths that 8-bit activations take and widths that they do not. */
@@ -61,6 +66,7 @@ const mixes: readonly (readonly [types: readonly [DType, DType, DType], k: numbe
   [['q4_k', 'q4_k', 'q6_k'], 1024, [64, 32, 32], false],
   [['q4_0', 'q8_0', 'q4_1'], 1152, [48, 16, 16], true],
   [['q5_k', 'q4_k', 'q4_k'], 2048, [33, 17, 9], false],
+  [['f16', 'f32', 'q8_0'], 1024, [40, 17, 9], false],
 ];
 
 /** `qkv` over weights of one type and of several. */
@@ -88,6 +94,7 @@ export function gatedProductCases(): readonly OpCase<'gatedProduct'>[] {
     ['q8_0', 'q8_0', 1024, 96],
     ['q4_k', 'q4_k', 2048, 64],
     ['q4_k', 'q6_k', 2560, 32],
+    ['f16', 'bf16', 2048, 50],
   ];
   return plans.map(([gate, up, k, n], i) => {
     const random = seededRandom(4200 + i);
