@@ -18,7 +18,7 @@ export async function run(args: readonly string[]): Promise<BenchResult> {
   const options = { sweep: known.flag('sweep'), warmMs: known.count('warm', 50) };
   const figures: Figure[] = [];
   for (const shape of attentionShapes.filter(({ name }) => wanted.length === 0 || wanted.includes(name))) {
-    for (const context of known.counts('contexts', [512, 1024, 4096, 8192, 32_768, 131_072])) {
+    for (const context of known.counts('contexts', [512, 640, 768, 1024, 4096, 8192, 32_768, 131_072])) {
       figures.push(...(await decodeFigures(gpu, shape, context, options)));
     }
   }

@@ -44,7 +44,7 @@ export class DescribedRun {
 }
 
 /** Positions below which a decode step has kernels of its own where the backend has fused ones: the work of one-dispatch attention grows with its window, not with the position. */
-const shortWindows: readonly number[] = [512, 1024];
+const shortWindows: readonly number[] = [512, 640, 768, 1024];
 
 /** Every run that a decoder may plan, by rows and then by window, smallest first. */
 export function decoderRuns(
@@ -61,11 +61,11 @@ export function decoderRuns(
   const prefill = sizes.slice(1).map((rows) => new DescribedRun(rows, contextLength, () => describe(rows)));
   if (refuses === undefined) return [new DescribedRun(1, contextLength, () => describe(1)), ...prefill];
   const plain = describe(1);
-  const decode = [...shortWindows.filter((window) => window < contextLength), contextLength].map(
-    (window) => new DescribedRun(1, window, () => fused(plain, refuses, window)),
-  );
+  const last = new DescribedRun(1, contextLength, () => fused(plain, refuses, contextLength));
+  const short = shortWindows.filter((window) => window < contextLength).map((window) => new DescribedRun(1, window, () => within(last, window)));
+  const decode = [...short, last];
   // Without the fused attention a step is the same at every position.
-  const attends = decode[0]?.graph.nodes.some((node) => node.op === 'attendToken');
+  const attends = last.graph.nodes.some((node) => node.op === 'attendToken');
   return [...(attends ? decode : decode.slice(-1)), ...prefill];
 }
 
@@ -77,6 +77,12 @@ export function runsAtLoad<Run>(runs: readonly Run[]): readonly Run[] {
 function fused(plain: RewriteResult, refuses: Refusal, window: number): RewriteResult {
   const { graph, report } = rewriteDecode(plain.graph, refuses, window);
   return { graph, report: [...plain.report, ...report] };
+}
+
+/** The same step at positions below a window alone: all other nodes stay the same objects. */
+function within({ graph, report }: DescribedRun, window: number): RewriteResult {
+  const nodes = graph.nodes.map((node) => (node.op === 'attendToken' ? { ...node, params: { ...node.params, window } } : node));
+  return { graph: { ...graph, nodes }, report };
 }
 
 /**

@@ -3,7 +3,7 @@ import type { TensorType } from '../core/tensor.js';
 import { type RewriteEntry, rewrite } from '../graph/rewrite.js';
 import { chosenTokens, chosenWords, noToken, stateWord } from '../ops/state.js';
 import { Arena, allocateBanks } from '../runtime/arena.js';
-import type { Backend, BackendKind, Executable, Region, RegionWrite, StepTiming, Storage } from '../runtime/backend.js';
+import type { Backend, BackendKind, Executable, Program, Region, RegionWrite, StepTiming, Storage } from '../runtime/backend.js';
 import { withWork } from '../runtime/profile.js';
 import { TensorStore } from '../runtime/tensors.js';
 import { checkIds, checkRoom } from './decoder-checks.js';
@@ -77,7 +77,10 @@ export class Decoder {
   ): Promise<Decoder> {
     const described = decoderRuns(backend.kind, config, weights, options, backend.refuses);
     const maxRows = described.at(-1)?.rows ?? 1;
-    const runs = described.map((run) => new PreparedRun(run.rows, run.window, () => backend.program(run.graph)));
+    const runs: PreparedRun[] = [];
+    // Decode steps differ in their windows alone.
+    const like = (index: number): Program | undefined => (index > 0 && described[index]?.rows === 1 ? runs[0]?.program : undefined);
+    for (const [index, run] of described.entries()) runs.push(new PreparedRun(run.rows, run.window, () => backend.program(run.graph, like(index))));
     if (promptTokens !== undefined) beginCompiling(backend, runs, weights, promptTokens);
     const planned = runsAtLoad(runs).map((run) => run.program.plan);
     const tensors = new TensorStore(backend);

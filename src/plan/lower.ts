@@ -71,6 +71,51 @@ export function lower<Kernel>(graph: Graph, target: Target<Kernel>): Lowered<Ker
   return { steps, values };
 }
 
+/** What a plan keeps of its lowering. */
+interface PlannedLowering<Kernel> {
+  readonly target: Target<Kernel>;
+  readonly steps: readonly { readonly node: NodeId; readonly args: readonly { readonly value: ValueId }[] }[];
+  readonly values: ReadonlyMap<ValueId, PlanValue>;
+}
+
+/**
+ * Steps of some nodes of a graph whose plan has all of its values: a node's scratch is what it had. Gives nothing for a node that wants other scratch, or what steps share.
+ */
+export function lowerAgain<Kernel>(
+  graph: Graph,
+  { target, steps, values }: PlannedLowering<Kernel>,
+  nodes: readonly GraphNode[],
+): ReadonlyMap<NodeId, readonly Step<Kernel>[]> {
+  const forms = new Forms(graph, target);
+  const wanted = new Map(nodes.map((node) => [node.id, node]));
+  const scratches = new Map<NodeId, ValueId[]>();
+  for (const { node, args } of steps) {
+    if (!wanted.has(node)) continue;
+    const known = scratches.get(node) ?? [];
+    for (const { value } of args) if (value >= graph.nodes.length && !known.includes(value)) known.push(value);
+    scratches.set(node, known);
+  }
+  const found = new Map<NodeId, readonly Step<Kernel>[]>();
+  for (const node of nodes) {
+    if (!isCompute(node.op)) continue;
+    const left = [...(scratches.get(node.id) ?? [])].sort((a, b) => a - b);
+    let fits = true;
+    const scratch = (type: TensorType): TensorRef => {
+      const id = left.shift() ?? -1;
+      const known = values.get(id);
+      fits &&= known !== undefined && formatType(known.type) === formatType(type);
+      return { id, type, shards: wholeTensor(type) };
+    };
+    const derived = (_source: TensorRef, _form: string, type: TensorType) => {
+      fits = false;
+      return { ref: { id: -1, type, shards: wholeTensor(type) }, fresh: true };
+    };
+    const lowered = lowerNode(node.op, node, values, target, { scratch, derived, forms: forms.of(node, values) });
+    found.set(node.id, fits ? lowered : []);
+  }
+  return found;
+}
+
 /** Who wants which form of a value, and which forms have been made. A reshape is its input: a form passes through it. */
 class Forms<Kernel> {
   readonly #readers: ReadonlyMap<NodeId, readonly { readonly kind: string; readonly gain?: NodeId }[]>;

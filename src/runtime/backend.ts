@@ -109,7 +109,8 @@ export interface Backend {
   readonly refuses?: Target<unknown>['refuses'] | undefined;
   /** What is fast here: f16 numbers, and products of f16 matrices in hardware. */
   readonly arithmetic: { readonly halves: boolean; readonly matrices: boolean };
-  program(graph: Graph): Program;
+  /** Plans a graph. Faster where `like` is the program of a graph that differs in parameters of few nodes alone. */
+  program(graph: Graph, like?: Program): Program;
   allocate(label: string, byteLength: number, memoryClass: MemoryClass): Promise<Storage>;
   /** Writes at a multiple of 4 bytes; `bytes` may be reused once the promise resolves. */
   write(storage: Storage, offset: number, bytes: Uint8Array): Promise<void>;

@@ -19,6 +19,7 @@ import type { OpCase } from '../ops/case.js';
 import type { NodeTypes, Target, WeightStore } from '../ops/target.js';
 import type { ExecutionPlan, PlannedStep } from '../plan/execution-plan.js';
 import { planGraph } from '../plan/plan.js';
+import { replan } from '../plan/replan.js';
 import type { Backend, Bindings, Ceilings, Executable, Program, Region, RegionWrite, StepTiming, Storage, Submission } from './backend.js';
 import { measureCeilings } from './ceilings.js';
 import type { FoundTuning, TuningReport } from './tuning-file.js';
@@ -143,8 +144,10 @@ export class WebGpuBackend implements Backend {
     return this.gpu.lost;
   }
 
-  program(graph: Graph): Program {
-    const plan = planGraph(graph, this.#target);
+  program(graph: Graph, like?: Program): Program {
+    // A plan for this target is one of its kernels.
+    const known = like?.plan.target === this.#target ? (like.plan as ExecutionPlan<GpuKernel>) : undefined;
+    const plan = (known && replan(known, graph)) ?? planGraph(graph, this.#target);
     return {
       plan,
       kernels: [...new Set(plan.steps.map((step) => step.kernel.key))],

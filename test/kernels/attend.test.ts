@@ -50,8 +50,22 @@ describe('selectAttend', () => {
     expect(selectAttend(narrow(512), rich)).toMatchObject({ subgroups: 16, slices: 2, unroll: 16 });
     expect(selectAttend(narrow(512, { width: 64 }), rich)).toMatchObject({ subgroups: 8, slices: 2 });
     expect(selectAttend(narrow(512, { heads: 12, kvHeads: 2 }), rich)).toMatchObject({ subgroups: 8, slices: 4 });
+    expect(selectAttend(narrow(768), rich)).toMatchObject({ subgroups: 12, slices: 2, unroll: 32 });
     expect(selectAttend(narrow(1024), rich)).toMatchObject({ subgroups: 16, slices: 4 });
     expect(selectAttend(narrow(1024, { width: 64 }), rich)).toMatchObject({ subgroups: 16, slices: 2 });
+  });
+
+  it('takes no more subgroups than the keys of a window need, from half of the longest one on', () => {
+    expect(selectAttend(narrow(640), rich)).toMatchObject({ subgroups: 10, slices: 2, unroll: 32 });
+    expect(selectAttend(narrow(640, { width: 64 }), rich)).toMatchObject({ subgroups: 10, slices: 2, unroll: 16 });
+    expect(selectAttend(narrow(640, { heads: 12, kvHeads: 2 }), rich)).toMatchObject({ subgroups: 10, slices: 4, unroll: 32 });
+    // Where the keys would not fit, what serves the longest window.
+    for (const [problem, device] of [
+      [narrow(640, { width: 256 }), rich],
+      [narrow(640), floors],
+      [narrow(769), rich],
+    ] as const)
+      expect(selectAttend(problem, device)).toEqual(selectAttend({ ...problem, window: 1024 }, device));
   });
 
   it('gives a slice as many columns as a subgroup has lanes, so that every lane ends with a sum', () => {

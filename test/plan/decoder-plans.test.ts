@@ -12,9 +12,10 @@ import { decoderGraph } from '../../src/model/decoder-graph.js';
 import type { Target } from '../../src/ops/target.js';
 import type { ExecutionPlan, Location } from '../../src/plan/execution-plan.js';
 import { planGraph } from '../../src/plan/plan.js';
+import { replan } from '../../src/plan/replan.js';
 import { syntheticModel } from '../support/synthetic.js';
 
-const contextLength = 1024;
+const contextLength = 2048;
 
 const subgroups: GpuCapabilities = { ...baseCapabilities, f16: true, packedDot: true, subgroups: true, subgroupMinSize: 32, subgroupMaxSize: 32 };
 const matrices: GpuCapabilities = {
@@ -98,5 +99,32 @@ describe.each(['llama', 'qwen2', 'qwen3'])('in the plans of a whole %s every ste
       const plan = planGraph(rows === 1 ? fusedOps(graph, target, window) : graph, target);
       expect(replay(plan)).toBeGreaterThanOrEqual(plan.graph.nodes.filter(({ op }) => op === 'linear' || op === 'tokenLinear').length);
     }
+  });
+});
+
+describe('a plan made again for another window', () => {
+  const target = gpuTarget(subgroups, { activations: 'int8', leastMatrixRows: 1 });
+  const graph = fusedOps(decoder('qwen3', 'q4_k', 1), target, 512);
+  const plan = planGraph(graph, target);
+  const within = (window: number): Graph => ({
+    ...graph,
+    nodes: graph.nodes.map((node) => (node.op === 'attendToken' ? { ...node, params: { ...node.params, window } } : node)),
+  });
+  const stepsOf = (found: ExecutionPlan<GpuKernel> | undefined): unknown => found?.steps.map(({ kernel, ...step }) => ({ ...step, kernel: kernel.key }));
+
+  test('is what planning gives, and places nothing anew', () => {
+    for (const window of [640, 1024]) {
+      const again = replan(plan, within(window));
+      expect(stepsOf(again)).toEqual(stepsOf(planGraph(within(window), target)));
+      expect(again?.memory).toBe(plan.memory);
+      expect(stepsOf(again)).not.toEqual(stepsOf(plan));
+    }
+    expect(stepsOf(replan(plan, within(512)))).toEqual(stepsOf(plan));
+  });
+
+  test('is refused where attention takes other steps, or where more than parameters differ', () => {
+    expect(replan(plan, within(contextLength))).toBeUndefined();
+    expect(replan(plan, fusedOps(decoder('qwen3', 'q4_k', 1), target, 640))).toBeUndefined();
+    expect(replan(plan, { ...graph, outputs: [...graph.outputs] })).toBeUndefined();
   });
 });

@@ -31,20 +31,39 @@ const mostRounds = 16;
 
 /** One dispatch for short windows: undefined where the window is long, or its scores or values do not fit. Shapes were measured on an H200 (bench/attention). */
 export function selectAttend(problem: AttendProblem, capabilities: GpuCapabilities): AttendShape | undefined {
-  const { window, width, heads } = problem;
-  if (window > shortWindow) return undefined;
-  const size = capabilities.subgroupMinSize;
-  const { maxComputeInvocationsPerWorkgroup: invocations, maxComputeWorkgroupStorageSize: bytes } = capabilities.limits;
-  const long = window > shortWindow / 2;
-  // Columns of a slice: at least 32, and no fewer than a subgroup has lanes (a lane's 8 sums are shared by at most 8 rows). Short windows take about 64 workgroups, long ones as many as there
-  // are slices.
-  const most = Math.max(1, Math.min(4, width / Math.max(32, size)));
-  const slices = long ? most : Math.min(most, 2 ** Math.max(0, Math.ceil(Math.log2(64 / heads))));
-  const columns = width / slices;
-  const subgroups = Math.min(long || columns > 32 ? 16 : 8, Math.floor(invocations / size));
-  const shape = { subgroupSize: size, subgroups, slices, unroll: Math.max(16, width / 8) };
-  const fits = attendRounds(problem, shape) <= mostRounds && subgroups * size >= columns && attendBytes(problem, shape) <= bytes;
-  return fits ? shape : undefined;
+  if (problem.window > shortWindow) return undefined;
+  const { maxComputeWorkgroupStorageSize: bytes } = capabilities.limits;
+  return attendShapes(problem, capabilities).find(
+    (shape) =>
+      attendRounds(problem, shape) <= mostRounds &&
+      shape.subgroups * shape.subgroupSize >= problem.width / shape.slices &&
+      attendBytes(problem, shape) <= bytes,
+  );
+}
+
+/**
+ * Shapes for a short window, the fastest first. Slices have at least 32 columns, and no fewer than a subgroup has lanes (a lane's 8 sums are shared by at most 8 rows). Up to 768 positions about 64
+ * workgroups hold all keys of a head in registers, in more registers rather than more subgroups: a second step costs as much as the first, however few positions it has. Beyond it there are as many
+ * workgroups as slices.
+ */
+function attendShapes({ window, width, heads }: AttendProblem, capabilities: GpuCapabilities): readonly AttendShape[] {
+  const subgroupSize = capabilities.subgroupMinSize;
+  const room = Math.floor(capabilities.limits.maxComputeInvocationsPerWorkgroup / subgroupSize);
+  const most = Math.max(1, Math.min(4, width / Math.max(32, subgroupSize)));
+  const few = Math.min(most, 2 ** Math.max(0, Math.ceil(Math.log2(64 / heads))));
+  const unroll = Math.max(16, width / 8);
+  const shape = (slices: number, subgroups: number, keys = unroll): AttendShape => ({
+    subgroupSize,
+    slices,
+    subgroups: Math.min(subgroups, room),
+    unroll: keys,
+  });
+  const short = shape(few, width / few > 32 ? 16 : 8);
+  const long = shape(most, 16);
+  if (window <= shortWindow / 2) return [short];
+  const keys = subgroupSize >= 32 && width === 128 ? 32 : unroll;
+  const needed = Math.ceil((window * width) / (8 * subgroupSize * keys));
+  return needed <= Math.min(12, room) ? [shape(few, needed, keys), long] : [long];
 }
 
 /** Windows from which loads, not latency, take the time: then each key serves more query heads, and fewer workgroups with more loads in flight each share the cache. */
