@@ -3,6 +3,7 @@ import { CompiledGraph, type CompileOptions } from '../runtime/compiled-graph.js
 import type { BackendOptions } from '../runtime/select.js';
 import { openTarget, type TargetChoice } from './open.js';
 
+/** Where a graph is to run, and how it is planned. */
 export interface CompileGraphOptions extends Omit<CompileOptions, 'ownsBackend'>, Omit<BackendOptions, 'device'> {
   /** Default 'auto': a hardware GPU, else the CPU. A device or backend of the caller's is used as it is. */
   readonly device?: TargetChoice;

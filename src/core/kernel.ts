@@ -6,6 +6,7 @@ export type KernelFeature = 'shader-f16' | 'subgroups' | 'chromium-experimental-
 
 export type Grid = readonly [x: number, y: number, z: number];
 
+/** A kernel as data: its WGSL text, made when it is asked for, and what a pipeline and a dispatch of it need. */
 export interface GpuKernel {
   /** Family and every structural parameter (types, sizes, tile shape): equal keys mean equal WGSL. */
   readonly key: string;
