@@ -11,6 +11,7 @@ import { attendMergeKernel, mergeThreads } from '../../src/kernels/decode/attend
 import { selectAttend, selectSplit } from '../../src/kernels/decode/attend-select.js';
 import { attendSplitKernel, partialFloats, type SplitShape, splitBytes, splitStep } from '../../src/kernels/decode/attend-split.js';
 import type { AttendProblem } from '../../src/kernels/decode/attend-text.js';
+import { shortWindows } from '../../src/model/decoder-runs.js';
 import { stateWords } from '../../src/ops/state.js';
 import { type Job, jobOf, readBuffer, runJobs, storageBuffer, type Timing, timeJobs, warmUp } from '../gpu-timer.js';
 import { type Figure, formatFigure } from '../support/result.js';
@@ -33,8 +34,10 @@ const eps = 1e-6;
 const streamed = 300e6;
 
 export async function decodeFigures(gpu: GpuDevice, shape: AttentionShape, context: number, options: DecodeOptions): Promise<readonly Figure[]> {
+  // The window of a decoder's step there.
+  const window = shortWindows.find((short) => context <= short) ?? context;
   const problem: AttendProblem = {
-    ...{ heads: shape.heads, kvHeads: shape.kvHeads, width: shape.width, capacity: context, window: context, positions: 1 },
+    ...{ heads: shape.heads, kvHeads: shape.kvHeads, width: shape.width, capacity: window, window, positions: 1 },
     ...{ pairing: 'halves', eps: shape.norms ? eps : undefined, scale: 1 / Math.sqrt(shape.width) },
   };
   const chain = new Chain(gpu, problem, context - 1);
@@ -72,7 +75,7 @@ function ways({ capabilities }: GpuDevice, problem: AttendProblem, sweep: boolea
   if (!sweep) return [{ ...own, name: '' }];
   const found = [own];
   if (problem.window <= 2048) {
-    for (const subgroups of [8, 16])
+    for (const subgroups of [8, 10, 12, 16])
       for (const slices of [1, 2, 4])
         for (const unroll of [16, 32]) {
           const shape = { subgroupSize: two.subgroupSize, subgroups, slices, unroll };
