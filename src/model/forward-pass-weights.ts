@@ -47,6 +47,11 @@ export function encodeSlot(
   asked: DType | undefined,
   fallback: DType,
 ): { readonly type: TensorType; readonly bytes: Uint8Array } {
+  if (!(data instanceof Uint8Array || data instanceof Float32Array))
+    throw new ArgumentError(
+      'data',
+      `"${name}" is a Float32Array of numbers or a Uint8Array of packed blocks, got ${typeof data}: convert numbers by Float32Array.from()`,
+    );
   const vector = shape.length === 1;
   const dtype = asked ?? (vector ? 'f32' : data instanceof Float32Array ? fallback : undefined);
   if (dtype === undefined) throw new ArgumentError('type', `"${name}" comes as packed bytes: say their type, for example { type: 'q4_k' }`);

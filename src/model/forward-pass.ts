@@ -159,6 +159,7 @@ export class WgslForwardPass {
   async forwardModel(tokens: number | readonly number[], position: number): Promise<Float32Array> {
     const ids = typeof tokens === 'number' ? [tokens] : tokens;
     const { vocabulary } = this.#config;
+    if (!Array.isArray(ids) && !ArrayBuffer.isView(ids)) throw new ArgumentError('tokens', `tokens are one token id or a list of them, got ${typeof tokens}`);
     if (ids.length === 0) throw new ArgumentError('tokens', 'at least one token has to be fed');
     const bad = ids.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabulary);
     if (bad !== undefined) throw new ArgumentError('tokens', `token ${bad} is out of range: the embedding has ${vocabulary} rows`);
@@ -185,6 +186,7 @@ export class WgslForwardPass {
    */
   async forwardLayer(hidden: Float32Array, layer: number, position: number): Promise<Float32Array> {
     const { width, layers } = this.#config;
+    if (!(hidden instanceof Float32Array)) throw new ArgumentError('hidden', `hidden is a Float32Array of whole rows, got ${typeof hidden}`);
     if (!(Number.isInteger(layer) && layer >= 0 && layer < layers)) throw new ArgumentError('layer', `layers go from 0 to ${layers - 1}, got ${layer}`);
     const rows = hidden.length / width;
     if (!(Number.isInteger(rows) && rows > 0)) throw new ArgumentError('hidden', `hidden is whole rows of ${width} numbers, got ${hidden.length}`);

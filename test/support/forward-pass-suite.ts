@@ -222,6 +222,12 @@ export function forwardPassSuite(name: string, open: () => Promise<Backend>, hea
       await expect(make2({ contextLength: 0 })).rejects.toThrow(ArgumentError);
       await expect(make2({ device: 'cpu' })).rejects.toThrow(ArgumentError);
       const pass = await make2({ tiedEmbedding: true });
+      const wrong = (value: unknown): never => value as never;
+      await expect(pass.uploadWeight('layer.0.q_proj', wrong([1, 2]))).rejects.toThrow(
+        'a Float32Array of numbers or a Uint8Array of packed blocks, got object',
+      );
+      await expect(pass.forwardModel(wrong(undefined), 0)).rejects.toThrow('tokens are one token id or a list of them, got undefined');
+      await expect(pass.forwardLayer(wrong([1]), 0, 0)).rejects.toThrow('hidden is a Float32Array of whole rows, got object');
       await expect(pass.uploadWeight('layer.0.q_bias', new Float32Array(32))).rejects.toThrow('make the pass with qkvBias: true');
       await expect(pass.uploadWeight('lm_head', new Float32Array(32))).rejects.toThrow('the embedding is tied');
       await expect(pass.uploadWeight('layer.9.q_proj', new Float32Array(32))).rejects.toThrow('is no weight of this pass');
