@@ -55,6 +55,10 @@ describe('the documents', () => {
     const rooms = readdirSync(join(root, 'src'), { withFileTypes: true }).flatMap((entry) => (entry.isDirectory() ? [entry.name] : []));
     const rows = [...architecture.matchAll(/^\| `(\w+)\/` \|/gm)].map(([, room]) => room);
     expect(rows.toSorted()).toEqual(rooms.toSorted());
+    const folders = rooms.flatMap((room) =>
+      readdirSync(join(root, 'src', room), { withFileTypes: true }).flatMap((entry) => (entry.isDirectory() ? [`${room}/${entry.name}/`] : [])),
+    );
+    expect(folders.filter((folder) => !architecture.includes(`\`${folder}\``))).toEqual([]);
     // Paths in backquotes with a slash in them, with or without their ending.
     const paths = [...architecture.matchAll(/`((?:[\w-]+\/)+[\w-]+(?:\.\w+)*)`/g)].map(([, path = '']) => path);
     expect(paths.length).toBeGreaterThan(20);
