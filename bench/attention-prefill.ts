@@ -10,7 +10,7 @@ import { attentionPrefillKernel } from '../src/kernels/attention/prefill.js';
 import type { AttentionProblem } from '../src/kernels/attention/text.js';
 import { stateWord, stateWords } from '../src/ops/state.js';
 import { halfToFloat } from '../src/quant/half.js';
-import { jobOf, randomHalves, readBuffer, runJobs, storageBuffer, timeJobs, warmUp } from './gpu-timer.js';
+import { jobOf, randomHalves, readBuffer, runJobs, storageBuffer, timeSteady } from './gpu-timer.js';
 import { BenchArgs } from './support/args.js';
 import { type BenchResult, type Figure, formatFigure } from './support/result.js';
 
@@ -77,10 +77,7 @@ async function measure(gpu: GpuDevice, { heads, kvHeads, width, rows, length, wi
     await runJobs(gpu, jobs);
     const error = await worstError(gpu, problem, operands);
     if (!(error < 2e-3)) throw new Error(`${kernel.key}: ${error} from f64`);
-    await warmUp(gpu, jobs, 60);
-    // Passes of ten milliseconds: the clocks fall in shorter ones.
-    const { least: once } = await timeJobs(gpu, jobs, 2);
-    const { median, least, most } = await timeJobs(gpu, jobs, Math.max(2, Math.min(400, Math.ceil(0.01 / once))));
+    const { median, least, most } = await timeSteady(gpu, jobs, 10);
     const what = `${heads}/${kvHeads} heads of ${width}, ${rows} rows of ${length}${window === undefined ? '' : `, window ${window}`}, ${how}`;
     const [value, slowest, fastest] = [work / median / 1e12, work / most / 1e12, work / least / 1e12];
     const figure: Figure = {

@@ -8,7 +8,7 @@ import { type GemmProblem, type GemmTile, gemmKernel } from '../src/kernels/matr
 import { gemmTileShapes, selectMatrix } from '../src/kernels/matrix/linear.js';
 import { splitSumKernel } from '../src/kernels/matrix/split-sum.js';
 import { halfToFloat } from '../src/quant/half.js';
-import { type Job, jobOf, randomHalves, readBuffer, runJobs, storageBuffer, timeJobs, warmUp } from './gpu-timer.js';
+import { type Job, jobOf, randomHalves, readBuffer, runJobs, storageBuffer, timeSteady } from './gpu-timer.js';
 import { BenchArgs } from './support/args.js';
 import type { BenchResult, Figure } from './support/result.js';
 
@@ -84,9 +84,7 @@ async function measure(gpu: GpuDevice, size: Size, selectedOnly: boolean): Promi
       const jobs = await jobsOf(gpu, operands, tile, splits, choice.subgroupSize);
       await runJobs(gpu, jobs);
       const error = await worstError(gpu, operands);
-      const rounds = Math.max(20, Math.min(400, Math.ceil(1e12 / (2 * rows * outputs * depth))));
-      await warmUp(gpu, jobs, selectedOnly ? 400 : 60, rounds);
-      const { median, least, most } = await timeJobs(gpu, jobs, rounds);
+      const { median, least, most } = await timeSteady(gpu, jobs);
       const rate = (seconds: number): number => (2 * rows * outputs * depth) / seconds / 1e12;
       if (!(error < 1e-4)) throw new Error(`the product of ${size.join(' x ')} by tiles of ${tile.rows} x ${tile.columns} is wrong by ${error}`);
       results.push(`${tile.rows}x${tile.columns}/${splits} ${rate(median).toFixed(0)}${chosen ? ' *' : ''}`);

@@ -54,26 +54,38 @@ export interface Timing {
   readonly most: number;
 }
 
-/** Seconds of one round of the jobs: `rounds` in one pass, five passes after one to warm up. */
+/** Passes that count, after one to warm up. */
+const samples = 5;
+
+/** Seconds of one round of the jobs: `rounds` in one pass, five passes after one to warm up, one after the other without a gap. */
 export async function timeJobs(gpu: GpuDevice, jobs: readonly Job[], rounds = 20): Promise<Timing> {
   const { device, queue } = gpu;
-  const querySet = device.createQuerySet({ type: 'timestamp', count: 2 });
-  const resolved = device.createBuffer({ size: 16, usage: usage.resolve });
-  const seconds: number[] = [];
-  for (let repeat = 0; repeat < 6; repeat++) {
+  const count = 2 * samples;
+  const querySet = device.createQuerySet({ type: 'timestamp', count });
+  const resolved = device.createBuffer({ size: count * 8, usage: usage.resolve });
+  for (let sample = -1; sample < samples; sample++) {
     const encoder = device.createCommandEncoder();
-    const pass = encoder.beginComputePass({ timestampWrites: { querySet, beginningOfPassWriteIndex: 0, endOfPassWriteIndex: 1 } });
+    const timestampWrites = { querySet, beginningOfPassWriteIndex: 2 * sample, endOfPassWriteIndex: 2 * sample + 1 };
+    const pass = encoder.beginComputePass(sample < 0 ? {} : { timestampWrites });
     for (let round = 0; round < rounds; round++) for (const job of jobs) job(pass);
     pass.end();
-    encoder.resolveQuerySet(querySet, 0, 2, resolved, 0);
+    if (sample === samples - 1) encoder.resolveQuerySet(querySet, 0, count, resolved, 0);
     queue.submit([encoder.finish()]);
-    const [begin = 0n, end = 0n] = new BigUint64Array(await readBuffer(gpu, resolved, 0, 16));
-    if (repeat > 0) seconds.push(Number(end - begin) / 1e9 / rounds);
   }
+  const stamps = new BigUint64Array(await readBuffer(gpu, resolved, 0, count * 8));
   querySet.destroy();
   resolved.destroy();
+  const seconds = Array.from({ length: samples }, (_, i) => Number((stamps[2 * i + 1] ?? 0n) - (stamps[2 * i] ?? 0n)) / 1e9 / rounds);
   seconds.sort((a, b) => a - b);
-  return { median: seconds[2] ?? Number.NaN, least: seconds[0] ?? Number.NaN, most: seconds[4] ?? Number.NaN };
+  return { median: seconds[samples >> 1] ?? Number.NaN, least: seconds[0] ?? Number.NaN, most: seconds.at(-1) ?? Number.NaN };
+}
+
+/** Seconds of one round of the jobs at full clocks: passes of some milliseconds, a few hundred milliseconds of them before those that count. */
+export async function timeSteady(gpu: GpuDevice, jobs: readonly Job[], passMs = 5): Promise<Timing> {
+  const { least } = await timeJobs(gpu, jobs, 2);
+  const rounds = Math.max(1, Math.min(1000, Math.ceil(passMs / 1e3 / least)));
+  await warmUp(gpu, jobs, Math.max(300, 2 * passMs), rounds);
+  return timeJobs(gpu, jobs, rounds);
 }
 
 /**
@@ -117,9 +129,18 @@ export async function timeSets(gpu: GpuDevice, sets: readonly (readonly Job[])[]
   });
 }
 
-/** Brings the clocks up: they fall while nothing runs, and in passes shorter than a few milliseconds. */
+/** Brings the clocks up: they fall while nothing runs, and in passes shorter than a few milliseconds with waits between them. */
 export async function warmUp(gpu: GpuDevice, jobs: readonly Job[], milliseconds = 400, rounds = 20): Promise<void> {
-  for (const start = performance.now(); performance.now() - start < milliseconds; ) await timeJobs(gpu, jobs, rounds);
+  const underWay: Promise<undefined>[] = [];
+  for (const start = performance.now(); performance.now() - start < milliseconds; ) {
+    const encoder = gpu.device.createCommandEncoder();
+    const pass = encoder.beginComputePass();
+    for (let round = 0; round < rounds; round++) for (const job of jobs) job(pass);
+    pass.end();
+    gpu.queue.submit([encoder.finish()]);
+    underWay.push(gpu.queue.onSubmittedWorkDone());
+    if (underWay.length > 3) await underWay.shift();
+  }
 }
 
 /** Numbers after which random ones repeat: no multiple of a power of two, so that no two rows of a matrix are alike. */

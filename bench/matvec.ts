@@ -10,7 +10,7 @@ import { GraphBuilder } from '../src/graph/builder.js';
 import { gpuTarget } from '../src/kernels/target.js';
 import type { PackedWrite } from '../src/ops/target.js';
 import { lower } from '../src/plan/lower.js';
-import { jobOf, storageBuffer, timeJobs, warmUp } from './gpu-timer.js';
+import { jobOf, storageBuffer, timeSteady } from './gpu-timer.js';
 import { BenchArgs } from './support/args.js';
 import { type BenchResult, type Figure, formatFigure, formatNumber } from './support/result.js';
 import type { SyntheticType } from './synthetic/shapes.js';
@@ -89,8 +89,7 @@ async function measure(gpu: GpuDevice, { dtype, rows, columns, activations }: Pr
       ),
     ),
   );
-  await warmUp(gpu, jobs, 50);
-  const { median, least, most } = await timeJobs(gpu, jobs, Math.max(1, Math.ceil(64 / copies)));
+  const { median, least, most } = await timeSteady(gpu, jobs);
   for (const buffer of buffers.values()) buffer.destroy();
   const rate = (seconds: number): number => (bytes * copies) / seconds / 1e9;
   const details = { us: (median / copies) * 1e6, copies };

@@ -19,7 +19,7 @@ import { weightLayout, weightTypes } from '../src/kernels/weights-layout.js';
 import { decodeBytes } from '../src/ops/case.js';
 import { randomFloats, randomWeight, seededRandom } from '../src/ops/cases/weight-data.js';
 import { lower } from '../src/plan/lower.js';
-import { type Job, jobOf, readBuffer, runJobs, storageBuffer, type Timing, timeJobs, warmUp } from './gpu-timer.js';
+import { type Job, jobOf, readBuffer, runJobs, storageBuffer, type Timing, timeJobs, timeSteady, warmUp } from './gpu-timer.js';
 import { BenchArgs } from './support/args.js';
 import type { BenchResult, Figure } from './support/result.js';
 
@@ -140,8 +140,7 @@ async function byRule(gpu: GpuDevice, problem: Problem, matrices: boolean, optio
   const jobs = await Promise.all(bound);
   await runJobs(gpu, jobs);
   const error = await sampledError(gpu, bufferOf(y), problem);
-  await warmUp(gpu, jobs, 30);
-  const time = await timeJobs(gpu, jobs, roundsOf(size));
+  const time = await timeSteady(gpu, jobs);
   for (const buffer of buffers.values()) buffer.destroy();
   return { ...time, error };
 }

@@ -13,7 +13,7 @@ import { surveyLayout } from '../src/kernels/sampling/text.js';
 import { subgroupRange } from '../src/kernels/template.js';
 import { type SamplingParameters, samplingHeader, samplingWords } from '../src/ops/sampling-state.js';
 import { stateWords } from '../src/ops/state.js';
-import { jobOf, storageBuffer, timeJobs, warmUp } from './gpu-timer.js';
+import { jobOf, storageBuffer, timeJobs, timeSteady } from './gpu-timer.js';
 import { BenchArgs } from './support/args.js';
 import type { BenchResult, Figure } from './support/result.js';
 
@@ -55,8 +55,7 @@ async function measure(gpu: GpuDevice, vocabulary: number, threads: number): Pro
     const words = new Uint32Array(samplingWords(vocabulary));
     words.set(samplingHeader(parameters));
     gpu.queue.writeBuffer(sampling, 0, words);
-    await warmUp(gpu, [first, second], 100);
-    const [both, alone] = [await timeJobs(gpu, [first, second], 50), await timeJobs(gpu, [first], 50)];
+    const [both, alone] = [await timeSteady(gpu, [first, second]), await timeJobs(gpu, [first], 50)];
     const [value = 0, least = 0, most = 0, surveyed = 0] = [both.median, both.least, both.most, alone.median].map((s) => Math.round(s * 1e8) / 100);
     figures.push({ name: `${vocabulary} tokens, ${name}`, value, unit: 'us', least, most, samples: 5, checks: gpu.checks, details: { threads, surveyed } });
     console.error(`${vocabulary} tokens, ${name}: ${value} us (${least} to ${most}), of which the survey ${surveyed}; ${threads} threads`);

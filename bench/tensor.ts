@@ -14,7 +14,7 @@ import { lower } from '../src/plan/lower.js';
 import type { Backend } from '../src/runtime/backend.js';
 import { checkCase } from '../src/runtime/check.js';
 import { openBackend } from '../src/runtime/select.js';
-import { jobOf, storageBuffer, timeJobs, warmUp } from './gpu-timer.js';
+import { jobOf, storageBuffer, timeSteady } from './gpu-timer.js';
 import { BenchArgs } from './support/args.js';
 import { maskOf } from './support/mask.js';
 import { type BenchResult, type Figure, formatNumber, resultOf } from './support/result.js';
@@ -132,8 +132,7 @@ async function measure(gpu: GpuDevice, { name, shapes, build, work, unit }: Plan
     ),
   );
   const compile = performance.now() - start;
-  await warmUp(gpu, jobs);
-  const { median, least, most } = await timeJobs(gpu, jobs);
+  const { median, least, most } = await timeSteady(gpu, jobs);
   for (const buffer of buffers.values()) buffer.destroy();
   const details = { us: median * 1e6, steps: steps.length, compileMs: compile };
   const figure: Figure = { name, value: work / median, least: work / most, most: work / least, samples: 5, unit, checks: gpu.checks, details };
