@@ -15,13 +15,16 @@ import {
 } from './models.js';
 
 /** Models in types that the fixtures have: each against an f64 run over the same dequantised weights. */
-const quantized = ['Q8_0', 'Q4_0', 'Q4_K_M', 'Q6_K'] as const;
+const quantized = ['Q8_0', 'Q4_0', 'Q4_K_M', 'Q6_K'];
 
 /** Which models, and what their numbers are held to. */
 export interface DecoderModels {
   /** Models in F32 that are held to transformers: Llama of both pairings, and other architectures, made of the same operations. Default: all. */
   readonly llamas?: readonly string[];
   readonly families?: readonly string[];
+  /** Types of packed weights, and of caches that chunks are compared with. Default: all. */
+  readonly types?: readonly string[];
+  readonly caches?: readonly ('f32' | 'f16')[];
   /** Largest difference of a probability from that of transformers. Default 1e-3. */
   readonly probabilities?: number;
   /** Largest difference between the logits of one chunk, of several and of single tokens, with an f32 and an f16 cache. Default 1e-4 and 2e-3. */
@@ -32,7 +35,14 @@ export interface DecoderModels {
 export function decoderSuite(
   name: string,
   open: () => Promise<Backend>,
-  { llamas = ['llama', 'llama3'], families = ['qwen2', 'qwen3'], probabilities = 1e-3, chunks = [1e-4, 2e-3] }: DecoderModels = {},
+  {
+    llamas = ['llama', 'llama3'],
+    families = ['qwen2', 'qwen3'],
+    types = quantized,
+    caches = ['f32', 'f16'],
+    probabilities = 1e-3,
+    chunks = [1e-4, 2e-3],
+  }: DecoderModels = {},
 ): void {
   describe(`decoder on ${name}`, () => {
     let backend: Backend;
@@ -58,7 +68,7 @@ export function decoderSuite(
       });
     }
 
-    test.each(quantized)('llama3 in %s stays within a mean KL of 1e-4 of f64 over the same weights', async (type) => {
+    test.each(types)('llama3 in %s stays within a mean KL of 1e-4 of f64 over the same weights', async (type) => {
       const { ids, vocabulary } = await expectedOf('llama3');
       const model = await readModel(fixture(`gguf/llama3.${type}.gguf`));
       const decoder = await makeDecoder(backend, model);
@@ -89,10 +99,8 @@ export function decoderSuite(
       }
     });
 
-    test.each([
-      ['f32', chunks[0]],
-      ['f16', chunks[1]],
-    ] as const)('one chunk, chunks of 7 and single tokens give the same logits with an %s cache', async (cacheType, tolerance) => {
+    test.each(caches)('one chunk, chunks of 7 and single tokens give the same logits with an %s cache', async (cacheType) => {
+      const tolerance = chunks[cacheType === 'f32' ? 0 : 1];
       const { ids } = await expectedOf('llama3');
       const model = await readModel(fixture('gguf/llama3.gguf'));
       const decoder = await makeDecoder(backend, model, { cacheType });

@@ -6,8 +6,8 @@
 import type { AdapterName } from '../../scripts/setup/adapters.mjs';
 import { testAdapterName } from './adapter-name.js';
 
-/** Who takes the first, second and third of three cases: Mesa's compiler needs several times as long as SwiftShader's. */
-const turns: readonly AdapterName[] = ['swiftshader', 'lavapipe', 'swiftshader'];
+/** Who takes each of four cases: Mesa's compiler needs several times as long as SwiftShader's. */
+const turns: readonly AdapterName[] = ['swiftshader', 'lavapipe', 'swiftshader', 'swiftshader'];
 
 /** Of the devices that an adapter poses as, for example by masks: how many there are, and which one this is. */
 export interface Way {
