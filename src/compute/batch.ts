@@ -1,14 +1,13 @@
-import { ArgumentError, BusyError, defined, UnsupportedError } from '../core/errors.js';
-import { elementCount, sameShape } from '../core/tensor.js';
+import { ArgumentError, defined, UnsupportedError } from '../core/errors.js';
+import { sameShape } from '../core/tensor.js';
 import { TensorView } from '../core/views/tensor-view.js';
 import type { PipelineCache } from '../gpu/pipeline-cache.js';
 import type { BinaryFunction, ReduceFunction, UnaryFunction } from '../ops/params.js';
-import type { Backend, Storage } from '../runtime/backend.js';
-import { CompiledGraph } from '../runtime/compiled-graph.js';
-import { TensorStore } from '../runtime/tensors.js';
+import type { Backend } from '../runtime/backend.js';
 import { WebGpuBackend } from '../runtime/webgpu-backend.js';
-import { batchGraph, leafName } from './batch-program.js';
+import { leafName } from './batch-program.js';
 import { BatchRecord, type BatchTensor, type BufferId, type RowOptions } from './batch-record.js';
+import { BatchRunner } from './batch-runner.js';
 import type { BatchViewReport } from './batch-views.js';
 import { type HostArray, hostValues } from './host-array.js';
 import { backendOf, type ComputeTarget } from './open.js';
@@ -28,29 +27,6 @@ export interface MatmulOptions {
   readonly rounded?: boolean;
 }
 
-/** What an `execute` was asked to run: the batch as it was at that call. */
-interface Asked {
-  readonly generation: number;
-  /** Buffers recorded by then. */
-  readonly values: number;
-  /** Buffers that can be read afterwards. */
-  readonly outputs: ReadonlySet<number>;
-  readonly uploads: ReadonlyMap<number, Float32Array>;
-  /** Ends when all of it was submitted. */
-  readonly run: Promise<void>;
-}
-
-interface Compiled {
-  readonly graph: CompiledGraph;
-  readonly tensors: TensorStore;
-  readonly outputs: ReadonlySet<number>;
-  readonly values: number;
-  /** Uploads that some operation needs. */
-  readonly inputs: ReadonlySet<string>;
-  /** The data that each of them has on the device. */
-  readonly written: Map<number, Float32Array>;
-}
-
 /**
  * Operations recorded now and run together: one encoder and one submit an `execute`, elementwise chains fused into one kernel, buffers shared by liveness. A batch that was executed is a
  * plan: `update` its uploads and `execute` again, and nothing is recorded or made anew. All buffers are f32.
@@ -62,17 +38,11 @@ interface Compiled {
 export class GpuCommandBatch {
   readonly #backend: Backend;
   readonly #record = new BatchRecord();
-  readonly #uploads = new Map<number, Float32Array>();
-  readonly #imports = new Map<number, Storage>();
-  readonly #kept = new Set<number>();
-  #compiled: Compiled | undefined;
-  /** The last execute() so far. */
-  #asked: Asked | undefined;
-  /** Ends with the last execute() so far: they run one after the other. */
-  #turn: Promise<void> = Promise.resolve();
+  readonly #runner: BatchRunner;
 
   constructor(target: ComputeTarget) {
     this.#backend = backendOf(target);
+    this.#runner = new BatchRunner(this.#backend, this.#record);
   }
 
   /** Which backend runs the batch. */
@@ -116,18 +86,18 @@ export class GpuCommandBatch {
     const values = hostValues('data', data).slice();
     if (values.length === 0) throw new ArgumentError('data', 'a buffer has at least one element, got none');
     const id = this.#record.push({ kind: 'upload', shape: [values.length] });
-    this.#uploads.set(id.index, values);
+    this.#runner.uploads.set(id.index, values);
     return id;
   }
 
   /** New data for an upload, of the same length, for the `execute` calls from now on. */
   update(id: BufferId, data: HostArray): void {
     this.#record.index(id);
-    const before = this.#uploads.get(id.index);
+    const before = this.#runner.uploads.get(id.index);
     if (before === undefined) throw new ArgumentError('id', `buffer ${id.index} was not uploaded: only uploads can be updated`);
     const values = hostValues('data', data).slice();
     if (values.length !== before.length) throw new ArgumentError('data', `buffer ${id.index} has ${before.length} elements, got ${values.length}`);
-    this.#uploads.set(id.index, values);
+    this.#runner.uploads.set(id.index, values);
   }
 
   /** A buffer of the caller's (usage STORAGE and COPY_SRC) with `size` f32 elements. It must outlive the batch, which never destroys it. WebGPU only. */
@@ -138,7 +108,7 @@ export class GpuCommandBatch {
     const needed = 0x80 | 0x4;
     if ((buffer.usage & needed) !== needed) throw new ArgumentError('buffer', 'an imported buffer needs the usages STORAGE and COPY_SRC');
     const id = this.#record.push({ kind: 'import', shape: [size] });
-    this.#imports.set(id.index, backend.adopt(buffer, leafName(id.index)));
+    this.#runner.imports.set(id.index, backend.adopt(buffer, leafName(id.index)));
     return id;
   }
 
@@ -293,7 +263,7 @@ export class GpuCommandBatch {
 
   /** Keeps a value for `read` although other operations read it. Before `execute`. */
   keep(id: BufferId): BufferId {
-    this.#kept.add(this.#record.index(id));
+    this.#runner.kept.add(this.#record.index(id));
     return id;
   }
 
@@ -302,39 +272,12 @@ export class GpuCommandBatch {
    * the next one.
    */
   execute(): Promise<void> {
-    const { generation, values } = this.#record;
-    return this.#ask({ generation, values: values.length, uploads: new Map(this.#uploads) });
+    return this.#runner.execute();
   }
 
   /** Plans and compiles what is recorded, kernels side by side, so that the next `execute` only submits. */
   warm(): Promise<void> {
-    const { generation, values } = this.#record;
-    const asked = { generation, values: values.length, outputs: this.#outputs(values.length) };
-    const run = this.#turn.then(async () => {
-      this.#expectCurrent(generation);
-      if (asked.outputs.size > 0) await this.#compile(asked);
-    });
-    this.#turn = run.catch(() => undefined);
-    return run;
-  }
-
-  /** Takes its turn after all that was asked for before. */
-  #ask(what: Pick<Asked, 'generation' | 'values' | 'uploads'>): Promise<void> {
-    const asked = { ...what, outputs: this.#outputs(what.values) };
-    const run = this.#turn.then(() => this.#run(asked));
-    // Its caller hears of a failure; the next turn begins all the same.
-    this.#turn = run.catch(() => undefined);
-    this.#asked = { ...asked, run };
-    return run;
-  }
-
-  async #run(asked: Omit<Asked, 'run'>): Promise<void> {
-    this.#expectCurrent(asked.generation);
-    if (asked.outputs.size === 0) return;
-    const { graph, inputs, written } = await this.#compile(asked);
-    const changed = [...asked.uploads].filter(([index, data]) => inputs.has(leafName(index)) && written.get(index) !== data);
-    await graph.execute(Object.fromEntries(changed.map(([index, data]) => [leafName(index), data])));
-    for (const [index, data] of changed) written.set(index, data);
+    return this.#runner.warm();
   }
 
   /** As `execute`. Pipelines are always shared by the device; the cache must be the device's own. */
@@ -352,53 +295,19 @@ export class GpuCommandBatch {
 
   /** As `read`, for several buffers in one wait. */
   async readMany(ids: readonly BufferId[]): Promise<Float32Array<ArrayBuffer>[]> {
-    const wanted = ids.map((id) => this.#readable(id));
-    const missing = wanted.filter((index) => this.#record.values[index]?.kind === 'op' && this.#asked?.outputs.has(index) !== true);
-    for (const index of missing) this.#kept.add(index);
-    if (missing.length > 0 && this.#asked !== undefined) this.#ask(this.#asked);
-    const asked = this.#asked;
-    if (asked === undefined) return [];
-    await asked.run;
-    this.#expectCurrent(asked.generation);
-    return this.#fetch(wanted, asked);
-  }
-
-  /** The index of a buffer that can be read. */
-  #readable(id: BufferId): number {
-    const index = this.#record.index(id);
-    if (this.#asked === undefined) throw new ArgumentError('id', 'nothing was executed yet: call execute() first');
-    if (index >= this.#asked.values) throw new ArgumentError('id', `buffer ${index} was recorded after the last execute(): call execute() first`);
-    if (this.#record.values[index]?.kind === 'indices') throw new ArgumentError('id', `buffer ${index} holds indices, not values`);
-    return index;
-  }
-
-  /** Asks the device before it first waits, so that later runs do not change what it reads. */
-  async #fetch(wanted: readonly number[], { uploads }: Asked): Promise<Float32Array<ArrayBuffer>[]> {
-    const imported = [...new Set(wanted)].filter((index) => this.#imports.has(index));
-    const made = [...new Set(wanted)].filter((index) => !uploads.has(index) && !this.#imports.has(index));
-    const [imports, results] = await Promise.all([
-      this.#readImports(imported),
-      made.length === 0 ? new Map() : defined(this.#compiled, 'what was executed').graph.readAll(made.map(leafName)),
-    ]);
-    return wanted.map((index) => {
-      const values: unknown = uploads.get(index) ?? imports.get(index) ?? results.get(leafName(index));
-      if (!(values instanceof Float32Array)) throw new ArgumentError('id', `buffer ${index} holds no f32 values`);
-      return values.slice();
-    });
+    return this.#runner.read(ids.map((id) => this.#record.index(id)));
   }
 
   /** Forgets everything recorded; ids given so far are void. */
   reset(): void {
     this.#record.reset();
-    this.#release();
-    for (const map of [this.#uploads, this.#imports, this.#kept]) map.clear();
-    this.#asked = undefined;
+    this.#runner.reset();
   }
 
   /** Frees what the batch has on the device. Calls in flight end with their results where the work was submitted, else with `DisposedError`, as later ones do. Again is no error. */
   dispose(): void {
     this.#record.dispose();
-    this.#release();
+    this.#runner.release();
   }
 
   /** As `dispose`. */
@@ -406,56 +315,8 @@ export class GpuCommandBatch {
     this.dispose();
   }
 
-  /** The plan for what was asked; the one at hand where that covers it. */
-  async #compile({ generation, values: count, outputs }: Pick<Asked, 'generation' | 'values' | 'outputs'>): Promise<Compiled> {
-    const known = this.#compiled;
-    if (known !== undefined && known.values === count && [...outputs].every((index) => known.outputs.has(index))) return known;
-    this.#release();
-    const values = this.#record.values.slice(0, count);
-    const tensors = new TensorStore(this.#backend);
-    for (const [index, storage] of this.#imports) tensors.adopt(leafName(index), { dtype: 'f32', shape: this.#record.values[index]?.shape ?? [] }, storage);
-    const graph = await CompiledGraph.compile(batchGraph(values, [...outputs]), this.#backend, { tensors, regions: true });
-    if (!this.#record.isCurrent(generation)) {
-      graph.dispose();
-      tensors.dispose();
-      this.#expectCurrent(generation);
-    }
-    const inputs = new Set(graph.plan.graph.nodes.flatMap((node) => (node.op === 'input' ? [node.params.name] : [])));
-    this.#compiled = { graph, tensors, outputs, values: count, inputs, written: new Map() };
-    return this.#compiled;
-  }
-
-  /** Of the first `count` buffers: operations that no other one reads, and those to keep. */
-  #outputs(count: number): ReadonlySet<number> {
-    const values = this.#record.values.slice(0, count);
-    const read = new Set(values.flatMap((value) => (value.kind === 'op' ? value.inputs.map((input) => input.value) : [])));
-    return new Set(values.flatMap((value, index) => (value.kind === 'op' && (!read.has(index) || this.#kept.has(index)) ? [index] : [])));
-  }
-
-  async #readImports(indices: readonly number[]): Promise<ReadonlyMap<number, Float32Array>> {
-    if (indices.length === 0) return new Map();
-    const regions = indices.map((index) => {
-      const storage = defined(this.#imports.get(index), `the imported buffer ${index}`);
-      return { storage, offset: 0, byteLength: elementCount(this.#record.values[index]?.shape ?? []) * 4 };
-    });
-    const read = await this.#backend.readAll(regions);
-    return new Map(read.map((bytes, i) => [indices[i] ?? -1, new Float32Array(Uint8Array.from(bytes).buffer)]));
-  }
-
   #webgpu(): WebGpuBackend {
     if (this.#backend instanceof WebGpuBackend) return this.#backend;
     throw new UnsupportedError('the batch runs on the CPU backend, which has no GPU device, queue or buffers');
-  }
-
-  /** @throws DisposedError, or BusyError where the batch was reset since `generation`. */
-  #expectCurrent(generation: number): void {
-    this.#record.check();
-    if (!this.#record.isCurrent(generation)) throw new BusyError('the batch was reset while execute() compiled it: await execute() before reset()');
-  }
-
-  #release(): void {
-    this.#compiled?.graph.dispose();
-    this.#compiled?.tensors.dispose();
-    this.#compiled = undefined;
   }
 }
