@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { type GenerateOptions, resolveOptions } from '../engine/generate-options.js';
 import type { Generation, GenerationResult } from '../engine/generation.js';
 import type { Model } from '../engine/model.js';
+import { expectWritable } from '../platform/files.js';
 import { formatLabelled, plural } from './format.js';
 import { type LoadSettings, loadForCommand } from './load.js';
 import { addCacheOption, addDeviceOptions, collect, realNumber, wholeNumber } from './options.js';
@@ -67,9 +68,11 @@ async function run(session: Session, source: string, options: RunOptions): Promi
   const settings = generateOptions(session, options);
   // Options out of range are told at once, not after a long load.
   resolveOptions(settings, Number.POSITIVE_INFINITY);
+  const trace = options.profile === true ? defaultTrace : options.profile;
+  if (trace !== undefined) await expectWritable(trace);
   const model = await loadForCommand(session, source, { ...options, promptTokens: Math.ceil(prompt.length / charactersPerToken) || 1 });
   try {
-    if (options.profile !== undefined) checkProfile(model);
+    if (trace !== undefined) checkProfile(model);
     const generation = model.generate(prompt, settings);
     if (!options.json) await stream(session, generation, options.prompt === '-' ? '' : prompt);
     const result = await generation.result;
@@ -77,7 +80,7 @@ async function run(session: Session, source: string, options: RunOptions): Promi
     reportTimings(session, result);
     if (result.finishReason === 'aborted') session.status = exitStatus.interrupted;
     // Who presses Ctrl-C waits for no measurement.
-    else if (options.profile !== undefined) await profileRun(session, model, result, options.profile === true ? defaultTrace : options.profile);
+    else if (trace !== undefined) await profileRun(session, model, result, trace);
   } finally {
     model.dispose();
   }

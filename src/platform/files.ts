@@ -81,6 +81,20 @@ export async function writeTextFile(path: string, text: string): Promise<void> {
     });
 }
 
+/**
+ * Asks whether `writeTextFile` could write there, before work whose result it is; writes nothing.
+ * @throws CentellaError E_IO where the file, or the folder that it would be made in, may not be written.
+ */
+export async function expectWritable(path: string): Promise<void> {
+  const { access, constants, stat } = nodeModule('node:fs/promises');
+  // Absent, or not to be seen: then the folder decides, and says why.
+  const there = await stat(path).catch(() => undefined);
+  if (there?.isDirectory() === true) throw new CentellaError('E_IO', `cannot write ${path}: it is a folder, name a file`);
+  await access(there === undefined ? nodeModule('node:path').dirname(path) : path, constants.W_OK).catch((cause: unknown) => {
+    throw ioError(`cannot write ${path}`, cause);
+  });
+}
+
 function ioError(what: string, cause: unknown): CentellaError {
   return new CentellaError('E_IO', `${what}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
 }

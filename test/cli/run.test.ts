@@ -54,6 +54,24 @@ describe('centella run', () => {
     for (const tid of [1, 2]) expect(traceEvents.filter((event) => event.ph === 'X' && event.tid === tid).length).toBeGreaterThan(10);
   });
 
+  it('says before a text that a trace cannot be written', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'centella-trace-'));
+    try {
+      for (const [path, reason] of [
+        [folder, 'it is a folder'],
+        [join(folder, 'missing', 'trace.json'), 'no such file or directory'],
+      ]) {
+        const { status, stdout, stderr } = await centella([...run, '--prompt', 'Once', '--profile', path ?? '']);
+        expect({ status, stdout }).toEqual({ status: 1, stdout: '' });
+        expect(stderr).toContain(`cannot write ${path}`);
+        expect(stderr).toContain(reason);
+        expect(stderr).not.toMatch(/^load /m);
+      }
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
   it('says before a text what a device without a clock cannot profile', () => {
     const backend = { kind: 'webgpu', name: 'some-gpu', reason: '', checks: 'unchecked' } as const;
     expect(() => checkProfile({ timesSteps: true, backend })).not.toThrow();
