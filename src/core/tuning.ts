@@ -19,13 +19,22 @@ export interface AdapterKey {
   readonly maxComputeWorkgroupStorageSize: number;
 }
 
-/** How a product of one token is laid out on subgroups; `ProductShape` says what each means. All are whole numbers from 1. */
+/** How a product of one token is laid out on subgroups. All are whole numbers from 1. */
 export interface TunedShape {
+  /** Subgroups of a workgroup. */
   readonly subgroups: number;
+  /**
+   * Lanes that share a row: the subgroup, or a part of it (a multiple of 8), which then reads several neighbouring rows at once. Rows of 48 blocks take 2 steps of 32 lanes, the second half empty,
+   * and 3 full ones of 16.
+   */
   readonly lanes: number;
+  /** Rows of weights of a subgroup; of both matrices together where gated. */
   readonly rows: number;
+  /** Rows that a subgroup reads side by side: `rows`, or a divisor of it, the rest one after the other with no pause in the loads. */
   readonly together: number;
+  /** Subgroups that share the columns of a row. */
   readonly split: number;
+  /** Steps whose loads are issued ahead. */
   readonly ahead: number;
 }
 

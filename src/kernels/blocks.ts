@@ -2,7 +2,7 @@
 
 import { UnsupportedError } from '../core/errors.js';
 import type { HalfDecode } from './decode/product-text.js';
-import { decodeHalfFunction } from './template.js';
+import { decodeHalfFunction, range } from './template.js';
 import { type BlockType, planeOffset, type WeightLayout, weightTypes } from './weights-layout.js';
 
 /** Weights of a chunk that share a scale: `scale * quad - minimum` for every quad of four, or the quads as they are. */
@@ -71,8 +71,6 @@ const decodeHelpers: { readonly [H in HalfDecode]: string } = {
   integers: decodeHalfFunction,
   hardware: 'fn decodeHalf(h: u32) -> f32 { return unpack2x16float(h).x; }\n',
 };
-
-const range = (count: number): readonly number[] => Array.from({ length: count }, (_, i) => i);
 
 /** The word at index `i` of the binding. */
 export const wordFunction = 'fn word(i: u32) -> u32 { return w[i >> 2u][i & 3u]; }\n';

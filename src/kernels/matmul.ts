@@ -5,7 +5,7 @@
 
 import type { GpuKernel } from '../core/kernel.js';
 import { type LinearProblem, type LinearText, linearText, problemParams, storesVectors } from './linear-text.js';
-import { defineKernel, foldGrid, mainHead } from './template.js';
+import { defineKernel, foldGrid, mainHead, range } from './template.js';
 
 export interface MatmulTile {
   /** Threads along the rows of x and along the rows of the weight. */
@@ -24,8 +24,6 @@ export interface MatmulTile {
  * - `short`: one tile, fetched when it is needed, with the product as a loop: far less text, for rasterisers on the CPU, which take seconds to compile the others
  */
 export type MatmulSchedule = 'double' | 'single' | 'short';
-
-const range = (count: number): readonly number[] => Array.from({ length: count }, (_, i) => i);
 
 /** Rows of x and rows of the weight that a tile covers. */
 export function tileSize({ threads, quadrants }: MatmulTile): readonly [x: number, w: number] {

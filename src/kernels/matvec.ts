@@ -6,7 +6,7 @@
 import type { GpuKernel } from '../core/kernel.js';
 import type { WeightGroup } from './blocks.js';
 import { type LinearProblem, type LinearText, linearText, problemParams } from './linear-text.js';
-import { defineKernel, foldGrid, mainHead } from './template.js';
+import { defineKernel, foldGrid, mainHead, range } from './template.js';
 
 /**
  * How a team adds up.
@@ -26,8 +26,6 @@ export interface MatvecShape {
   /** Chunks that a thread loads before it computes. */
   readonly unroll: number;
 }
-
-const range = (count: number): readonly number[] => Array.from({ length: count }, (_, i) => i);
 
 export function matvecKernel(problem: LinearProblem, shape: MatvecShape): GpuKernel {
   const teams = shape.team === 'subgroup' ? shape.threads / shape.subgroupSize : 1;

@@ -17,6 +17,7 @@ import {
   declareBindings,
   defineKernel,
   foldGrid,
+  lines,
   mainHead,
   type Reduction,
   type SubgroupRange,
@@ -182,17 +183,17 @@ function keptRow(op: SoftmaxOp, vectors: number, threads: number, text: RowText,
   const kept = Math.ceil(vectors / threads);
   const within = (i: number): string => `${i * threads}u + local < ${vectors}u`;
   const partial = (i: number): boolean => (i + 1) * threads > vectors;
-  const lines = (line: (i: number) => string): string => Array.from({ length: kept }, (_, i) => line(i)).join('');
+  const each = (line: (i: number) => string): string => lines(kept, line);
   const guarded = (i: number, statement: string): string => (partial(i) ? `  if (${within(i)}) { ${statement} }\n` : `  ${statement}\n`);
   const type = vectorType(width);
   // Softmax needs the exponentials again, its logarithm the values.
   const value = (i: number): string => (op === 'softmax' ? `e${i} * inverse` : componentwise(width, `v${i}`, finish.logSoftmax.value));
-  return `${lines((i) => `  var v${i} = ${type}(${least});\n${guarded(i, `v${i} = x[base + ${i * threads}u + local];`)}`)}  var own = ${least};
-${lines((i) => `  own = max(own, ${foldComponents(width, `v${i}`, (a, b) => `max(${a}, ${b})`)});\n`)}  let largest = ${text.largest.call('own')};
+  return `${each((i) => `  var v${i} = ${type}(${least});\n${guarded(i, `v${i} = x[base + ${i * threads}u + local];`)}`)}  var own = ${least};
+${each((i) => `  own = max(own, ${foldComponents(width, `v${i}`, (a, b) => `max(${a}, ${b})`)});\n`)}  let largest = ${text.largest.call('own')};
   var terms = 0.0f;
-${lines((i) => `  let e${i} = ${componentwise(width, `v${i}`, (part) => `term(${part}, largest)`)};\n  terms += ${foldComponents(width, `e${i}`, (a, b) => `(${a} + ${b})`)};\n`)}  let sum = ${text.total.call('terms')};
+${each((i) => `  let e${i} = ${componentwise(width, `v${i}`, (part) => `term(${part}, largest)`)};\n  terms += ${foldComponents(width, `e${i}`, (a, b) => `(${a} + ${b})`)};\n`)}  let sum = ${text.total.call('terms')};
   let ${op === 'softmax' ? 'inverse = 1.0f / sum' : `tail = ${finish[op].tail}`};
-${lines((i) => guarded(i, `y[base + ${i * threads}u + local] = ${value(i)};`))}`;
+${each((i) => guarded(i, `y[base + ${i * threads}u + local] = ${value(i)};`))}`;
 }
 
 interface Chunked {

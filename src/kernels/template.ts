@@ -252,7 +252,13 @@ fn ${name}(value: f32, local: u32, lane: u32, lanes: u32) -> f32 {
   };
 }
 
+/** 0 to `count` - 1. */
+export const range = (count: number): readonly number[] => Array.from({ length: count }, (_, i) => i);
+
 /** `count` copies of a line of text. */
 export function repeat(count: number, line: (index: number) => string, separator = '\n'): string {
   return Array.from({ length: count }, (_, index) => line(index)).join(separator);
 }
+
+/** As `repeat`, of lines that end as they should. */
+export const lines = (count: number, line: (index: number) => string): string => repeat(count, line, '');

@@ -1,10 +1,10 @@
 /** The second dispatch of an attention over many positions: adds the partial sums of the splits, one query head a workgroup, and leaves the result plain, packed to 8 bits, or both. */
 
 import type { GpuKernel } from '../../core/kernel.js';
-import { declareBindings, defineKernel, foldGrid, mainHead } from '../template.js';
+import { declareBindings, defineKernel, foldGrid, lines, mainHead } from '../template.js';
 import { packFunction } from './activations.js';
 import { type SplitShape, splitStep, splitText } from './attend-split.js';
-import { type AttendOutputs, type AttendProblem, lines } from './attend-text.js';
+import type { AttendOutputs, AttendProblem } from './attend-text.js';
 
 /** Partial sums that a thread has in flight at most. */
 const most = 8;

@@ -9,19 +9,8 @@
 
 import type { GpuKernel } from '../../core/kernel.js';
 import { stateWord } from '../../ops/state.js';
-import { declareBindings, defineKernel, f32Literal, foldGrid, mainHead } from '../template.js';
-import {
-  type AttendProblem,
-  anglesText,
-  attendInputs,
-  lines,
-  nearestHalfFunction,
-  packHalves,
-  range,
-  scatterSums,
-  turnedText,
-  unpackHalves,
-} from './attend-text.js';
+import { declareBindings, defineKernel, f32Literal, foldGrid, lines, mainHead, range } from '../template.js';
+import { type AttendProblem, anglesText, attendInputs, nearestHalfFunction, packHalves, scatterSums, turnedText, unpackHalves } from './attend-text.js';
 
 export interface SplitShape {
   readonly subgroupSize: number;

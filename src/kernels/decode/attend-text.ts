@@ -4,7 +4,7 @@
 
 import { PlanError } from '../../core/errors.js';
 import type { RopePairing } from '../../ops/params.js';
-import { f32Literal } from '../template.js';
+import { f32Literal, lines, range } from '../template.js';
 
 export interface AttendProblem {
   readonly heads: number;
@@ -27,9 +27,6 @@ export interface AttendOutputs {
   readonly plain: boolean;
   readonly packed: boolean;
 }
-
-export const range = (count: number): readonly number[] => Array.from({ length: count }, (_, i) => i);
-export const lines = (count: number, line: (i: number) => string): string => range(count).map(line).join('');
 
 /** Whether lanes of 8 elements fit the heads: a power of two of them, at least two, in a subgroup, and at most 8 rows of them, as many as a lane has sums to share. */
 export function fitsLanes(width: number, subgroupSize: number): boolean {

@@ -5,17 +5,15 @@
 
 import type { GpuKernel } from '../../core/kernel.js';
 import { stateWord } from '../../ops/state.js';
-import { declareBindings, defineKernel, f32Literal, foldGrid, mainHead } from '../template.js';
+import { declareBindings, defineKernel, f32Literal, foldGrid, lines, mainHead, range } from '../template.js';
 import { packFunction } from './activations.js';
 import {
   type AttendOutputs,
   type AttendProblem,
   anglesText,
   attendInputs,
-  lines,
   nearestHalfFunction,
   packHalves,
-  range,
   scatterSums,
   turnedText,
   unpackHalves,

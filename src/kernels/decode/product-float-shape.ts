@@ -2,7 +2,7 @@
 
 import { weightReader } from '../blocks.js';
 import type { WeightLayout } from '../weights-layout.js';
-import type { ProductEnd } from './product.js';
+import { matrixGroups, type ProductEnd } from './product.js';
 import type { HalfDecode } from './product-text.js';
 
 /** A matrix, or the rows of one that a binding holds. */
@@ -72,8 +72,6 @@ export function sumsOf(end: ProductEnd, shape: FloatShape): number {
   return adding === 'memory' ? (rows + 1) * lanes * teams : floatOutputs(end, shape) * split * (end === 'gated' ? 2 : 1);
 }
 
-/** Workgroups of each matrix; gated ones share theirs. */
 export function floatGroups({ matrices, end }: Pick<FloatProblem, 'matrices' | 'end'>, shape: FloatShape): readonly number[] {
-  const counted = end === 'gated' ? matrices.slice(0, 1) : matrices;
-  return counted.map(({ layout }) => Math.ceil(layout.rows / floatOutputs(end, shape)));
+  return matrixGroups(end, matrices, floatOutputs(end, shape));
 }

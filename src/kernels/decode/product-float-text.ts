@@ -3,12 +3,9 @@
 import { PlanError } from '../../core/errors.js';
 import type { BindingKind } from '../../core/kernel.js';
 import { type WeightGroup, type WeightReader, weightReader } from '../blocks.js';
-import { declareBindings, f32Literal, mainHead } from '../template.js';
+import { declareBindings, f32Literal, lines, mainHead, range } from '../template.js';
 import { rankFunction } from './choose.js';
 import { type FloatProblem, type FloatShape, floatGroups, floatOutputs, stagedVectors, sumsOf } from './product-float-shape.js';
-
-const range = (count: number): readonly number[] => Array.from({ length: count }, (_, i) => i);
-const lines = (count: number, line: (i: number) => string): string => range(count).map(line).join('');
 
 /** More steps than this are looped over: the text would only grow. */
 const longestUnroll = 16;

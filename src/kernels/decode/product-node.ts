@@ -1,7 +1,5 @@
 /** The products among the operations of a decode step, by their parts. */
 
-import type { GpuKernel } from '../../core/kernel.js';
-import type { Step } from '../../core/step.js';
 import { tokenLinearInputs } from '../../ops/decode.js';
 import { need } from '../../ops/definition.js';
 import type { ComputeOp, OpParams } from '../../ops/params.js';
@@ -24,8 +22,6 @@ export interface ProductNode {
   readonly residual?: TensorRef | undefined;
   readonly end: ProductEnd;
 }
-
-export type ProductSteps = (product: ProductNode) => readonly Step<GpuKernel>[];
 
 export function tokenLinearProduct(node: LoweringNode<'tokenLinear'>, context: LoweringContext): ProductNode {
   const { x, gain, w, bias, residual } = tokenLinearInputs(node.inputs, node.params);

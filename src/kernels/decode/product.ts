@@ -6,7 +6,8 @@
 
 import { PlanError } from '../../core/errors.js';
 import type { BindingKind, GpuKernel } from '../../core/kernel.js';
-import { declareBindings, decodeHalfFunction, defineKernel, f32Literal, foldGrid, mainHead } from '../template.js';
+import type { TunedShape } from '../../core/tuning.js';
+import { declareBindings, decodeHalfFunction, defineKernel, f32Literal, foldGrid, lines, mainHead, range } from '../template.js';
 import { isBlockType, type WeightLayout } from '../weights-layout.js';
 import { activationParts, packFunction } from './activations.js';
 import { rankFunction } from './choose.js';
@@ -37,29 +38,12 @@ export interface ProductProblem {
   readonly best: boolean;
 }
 
-export interface ProductShape {
+export interface ProductShape extends TunedShape {
   readonly subgroupSize: number;
-  readonly subgroups: number;
-  /**
-   * Lanes that share a row: the subgroup, or a part of it (a multiple of 8), which then reads several neighbouring rows at once. Rows of 48 blocks take 2 steps of 32 lanes, the second half empty,
-   * and 3 full ones of 16.
-   */
-  readonly lanes: number;
-  /** Rows of weights of a subgroup; of both matrices together where gated. */
-  readonly rows: number;
-  /** Rows that a subgroup reads side by side: `rows`, or a divisor of it, the rest one after the other with no pause in the loads. */
-  readonly together: number;
-  /** Subgroups that share the columns of a row. */
-  readonly split: number;
-  /** Steps whose loads are issued ahead. */
-  readonly ahead: number;
   /** Stage the activations in workgroup memory. */
   readonly staged: boolean;
   readonly halves: HalfDecode;
 }
-
-const range = (count: number): readonly number[] => Array.from({ length: count }, (_, i) => i);
-const lines = (count: number, line: (i: number) => string): string => range(count).map(line).join('');
 
 /** More steps than this are looped over: the text would only grow. */
 const longestUnroll = 20;
@@ -94,10 +78,14 @@ function bindingsOf({ matrices, end, plain, packed, best }: ProductProblem): rea
   ];
 }
 
-/** Workgroups of each matrix; gated ones share theirs. */
 export function productGroups({ matrices, end }: Pick<ProductProblem, 'matrices' | 'end'>, shape: ProductShape): readonly number[] {
+  return matrixGroups(end, matrices, productOutputs(end, shape));
+}
+
+/** Workgroups of each matrix, of so many results each; gated ones share theirs. */
+export function matrixGroups(end: ProductEnd, matrices: readonly { readonly layout: WeightLayout }[], outputs: number): readonly number[] {
   const counted = end === 'gated' ? matrices.slice(0, 1) : matrices;
-  return counted.map(({ layout }) => Math.ceil(layout.rows / productOutputs(end, shape)));
+  return counted.map(({ layout }) => Math.ceil(layout.rows / outputs));
 }
 
 export function productKernel(problem: ProductProblem, shape: ProductShape): GpuKernel {

@@ -6,7 +6,7 @@
 import { PlanError } from '../../core/errors.js';
 import type { GpuKernel } from '../../core/kernel.js';
 import { type LinearProblem, outputText, problemParams } from '../linear-text.js';
-import { declareBindings, defineKernel, foldGrid, mainHead } from '../template.js';
+import { declareBindings, defineKernel, foldGrid, lines, mainHead } from '../template.js';
 import { isBlockType } from '../weights-layout.js';
 import { rowBlock, rowScalesAt } from './activations.js';
 import { type BlockBytes, type BlockScales, blockBytes } from './weights.js';
@@ -26,9 +26,6 @@ export interface PackedTile {
 export interface PackedProblem extends LinearProblem {
   readonly splits: number;
 }
-
-const range = (count: number): readonly number[] => Array.from({ length: count }, (_, i) => i);
-const lines = (count: number, line: (i: number) => string): string => range(count).map(line).join('');
 
 /** Rows of x and rows of the weight that a tile covers. */
 export function packedTileSize({ threads, results }: PackedTile): readonly [x: number, w: number] {

@@ -4,7 +4,7 @@
  */
 
 import type { ConvGeometry } from '../../ops/conv.js';
-import { range } from './shape.js';
+import { range } from '../template.js';
 
 /** Whether four neighbouring places are in one row of the output. */
 const inOneRow = ({ outWidth }: ConvGeometry): boolean => outWidth % 4 === 0;

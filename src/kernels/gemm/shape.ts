@@ -26,5 +26,3 @@ export interface DepthSplit {
   readonly splits: number;
   readonly tiles: number;
 }
-
-export const range = (count: number): readonly number[] => Array.from({ length: count }, (_, i) => i);

@@ -4,9 +4,9 @@
  */
 
 import type { GpuKernel } from '../../core/kernel.js';
-import { declareBindings, defineKernel, f32Literal, foldGrid, mainHead } from '../template.js';
+import { declareBindings, defineKernel, f32Literal, foldGrid, mainHead, range } from '../template.js';
 import { epilogueBindings, epilogueFunctions, finished } from './epilogue.js';
-import { type GemmShape, range, shapeParams } from './shape.js';
+import { type GemmShape, shapeParams } from './shape.js';
 
 /** Lines of the small side up to which these kernels serve. */
 export const maxSkinny = 4;

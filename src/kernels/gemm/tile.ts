@@ -6,10 +6,10 @@
 
 import type { GpuKernel } from '../../core/kernel.js';
 import type { ConvGeometry } from '../../ops/conv.js';
-import { declareBindings, defineKernel, f32Literal, foldGrid, mainHead } from '../template.js';
+import { declareBindings, defineKernel, f32Literal, foldGrid, mainHead, range } from '../template.js';
 import { convFetch, convPlaces } from './conv-operand.js';
 import { epilogueBindings, epilogueFunctions, finished } from './epilogue.js';
-import { type DepthSplit, type GemmShape, range, shapeParams } from './shape.js';
+import { type DepthSplit, type GemmShape, shapeParams } from './shape.js';
 
 export interface GemmTile {
   /** Threads along the rows and along the columns of C. */
