@@ -1,7 +1,8 @@
 /**
  * Products with cached weights on the best device here. First every combination of rows, K, N and weight type, 4,096 outputs of each against f64; then the time of one row by a weight
  * of 4096 x 4096, from host input to host output, beside the bare round trip of the same machine: write 16 KiB, dispatch a copy, read 16 KiB.
- * Arguments: --only=product or --only=time does half; --device=webgpu or cpu; --rounds=N (default 400); --type=f32,q8_0,... for the times.
+ * Arguments: --only=product or --only=time does half; --device=webgpu or cpu; --rounds=N (default 400); --type=f32,q8_0,...: of these weights alone (default: every type in the products,
+ * f32, f16, q8_0 and q4_k in the times), so that several processes can share the products.
  * Ends with status 1 where an output is wrong.
  */
 
@@ -43,8 +44,9 @@ export async function run(args: readonly string[]): Promise<BenchResult> {
   const backend = await openBackend({ device: device === 'cpu' || device === 'webgpu' ? device : 'auto', tuning: 'none' });
   const only = option('only');
   const cache = new GpuMatmulCache(backend);
-  const product = only === 'time' ? undefined : await checkAll(cache);
-  const timed = (option('type') ?? 'f32,f16,q8_0,q4_k').split(',').filter(isDType);
+  const chosen = option('type')?.split(',').filter(isDType);
+  const product = only === 'time' ? undefined : await checkAll(cache, chosen ?? types);
+  const timed = chosen ?? (['f32', 'f16', 'q8_0', 'q4_k'] as const);
   const times = only === 'product' ? undefined : await measure(backend, cache, Number(option('rounds') ?? 400), timed);
   const report = {
     backend: backend.kind,
@@ -66,10 +68,11 @@ export async function run(args: readonly string[]): Promise<BenchResult> {
 
 async function checkAll(
   cache: GpuMatmulCache,
+  chosen: readonly DType[],
 ): Promise<{ readonly products: number; readonly outputs: number; readonly worst: number; readonly failures: readonly Failure[] }> {
   const failures: Failure[] = [];
   let [products, outputs, worst] = [0, 0, 0];
-  for (const type of types) {
+  for (const type of chosen) {
     for (const k of depths.filter((depth) => depth % dtypes[type].block === 0)) {
       for (const n of widths) {
         const random = seededRandom(k * 31 + n);
