@@ -10,7 +10,17 @@
 import type { GpuKernel } from '../../core/kernel.js';
 import { stateWord } from '../../ops/state.js';
 import { declareBindings, defineKernel, f32Literal, foldGrid, lines, mainHead, range } from '../template.js';
-import { type AttendProblem, anglesText, attendInputs, nearestHalfFunction, packHalves, scatterSums, turnedText, unpackHalves } from './attend-text.js';
+import {
+  type AttendProblem,
+  anglesText,
+  attendInputs,
+  nearestHalfFunction,
+  packHalves,
+  roundHalves,
+  scatterSums,
+  turnedText,
+  unpackHalves,
+} from './attend-text.js';
 
 export interface SplitShape {
   readonly subgroupSize: number;
@@ -180,13 +190,12 @@ function ownText(problem: AttendProblem, { subgroups, groupHeads }: SplitShape, 
     )
     .join('');
   return `  if (split == 0u) {
-${turnedText(problem, 'k', `(${heads}u + kv) * ${width / 4}u`, (i) => `keyGain[sub * 2u + ${i}u]`)}    let newKey = ${packHalves('k')};
-    ${unpackHalves('r', 'newKey')}
+${turnedText(problem, 'k', `(${heads}u + kv) * ${width / 4}u`, (i) => `keyGain[sub * 2u + ${i}u]`)}    ${roundHalves('r', ['k0', 'k1'])}
 ${scores}    if (${parts > 1 ? 'part == 0u && ' : ''}local < ${rowLanes}u) {
       let at = (base + position) * ${rowLanes}u + sub;
-      let f0 = raw[(${heads + kvHeads}u + kv) * ${width / 4}u + sub * 2u];
-      let f1 = raw[(${heads + kvHeads}u + kv) * ${width / 4}u + sub * 2u + 1u];
-      keys[at] = newKey;
+      let word = (${heads + kvHeads}u + kv) * ${width / 4}u + sub * 2u;
+      ${roundHalves('f', ['raw[word]', 'raw[word + 1u]'])}
+      keys[at] = ${packHalves('r')};
       values[at] = ${packHalves('f')};
     }
   } else if (local < ${groupHeads}u) {
@@ -286,7 +295,7 @@ function partialText(problem: AttendProblem, shape: SplitShape, layout: SplitLay
     let own = tops[${subgroups * groupHeads}u + h];
     var most = own.x;
 ${lines(subgroups, (s) => `    let t${s} = tops[${s * groupHeads}u + h];\n    most = max(most, t${s}.x);\n`)}    let word = (${heads + kvHeads}u + kv) * ${width}u + column;
-    let ownValue = nearestHalf(raw[word / 4u][word % 4u]);
+    let ownValue = nearestHalf(vec4<f32>(raw[word / 4u][word % 4u])).x;
     let weight = own.y * exp2(own.x - most);
     var total = weight;
     var sum = weight * ownValue;

@@ -79,6 +79,7 @@ export function anglesText({ width, positions, pairing }: AttendProblem): string
 `;
 }
 
+/** Four words of halves of the eight elements `name`0 and `name`1, which halves can tell: what drivers do with others in `pack2x16float`, rounding or cutting, WGSL leaves open. */
 export const packHalves = (name: string): string =>
   `vec4<u32>(pack2x16float(${name}0.xy), pack2x16float(${name}0.zw), pack2x16float(${name}1.xy), pack2x16float(${name}1.zw))`;
 
@@ -86,15 +87,19 @@ export const unpackHalves = (name: string, words: string): string =>
   `let ${name}0 = vec4<f32>(unpack2x16float(${words}.x), unpack2x16float(${words}.y)); let ${name}1 = vec4<f32>(unpack2x16float(${words}.z), unpack2x16float(${words}.w));`;
 
 /**
- * `fn nearestHalf(x)`: x rounded to f16, as f32. Drivers take `unpack2x16float(pack2x16float(vec2(x, 0)))` for x itself: the token would attend to a value of its own that the cache does not keep.
- * What f16 has no room for, and NaN, stay as they are.
+ * `fn nearestHalf(x)`: x rounded to f16, ties to even, as f32: what the cache keeps of a token's key and value, for the token itself too. Drivers take `unpack2x16float(pack2x16float(x))` for x:
+ * the token would attend to a key and a value of its own that no other attends to. What f16 has no room for, and NaN, stay as they are.
  */
-export const nearestHalfFunction = `fn nearestHalf(x: f32) -> f32 {
-  let bits = bitcast<u32>(x);
-  let near = bitcast<f32>((bits + 0xfffu + ((bits >> 13u) & 1u)) & 0xffffe000u);
-  return select(x, near, (bits & 0x7fffffffu) < 0x477ff000u);
+export const nearestHalfFunction = `fn nearestHalf(x: vec4<f32>) -> vec4<f32> {
+  let bits = bitcast<vec4<u32>>(x);
+  let near = bitcast<vec4<f32>>((bits + 0xfffu + ((bits >> vec4<u32>(13u)) & vec4<u32>(1u))) & vec4<u32>(0xffffe000u));
+  return select(x, near, (bits & vec4<u32>(0x7fffffffu)) < vec4<u32>(0x477ff000u));
 }
 `;
+
+/** `rounded`0 and `rounded`1: eight elements as the cache keeps them. */
+export const roundHalves = (rounded: string, [first, second]: readonly [string, string]): string =>
+  `let ${rounded}0 = nearestHalf(${first}); let ${rounded}1 = nearestHalf(${second});`;
 
 /** Adds n partial sums over lanes 2 `from` apart down to `to`: each step hands half of the list to the other lane, so that each lane ends with n / 2^steps whole sums. */
 export function scatterSums(names: readonly string[], from: number, to: number, tag: string): { readonly text: string; readonly sums: readonly string[] } {

@@ -14,6 +14,7 @@ import {
   attendInputs,
   nearestHalfFunction,
   packHalves,
+  roundHalves,
   scatterSums,
   turnedText,
   unpackHalves,
@@ -152,8 +153,7 @@ ${keyLoads(problem, shape, layout, '0u')}  let column = slice * ${columns}u + lo
   let quad = raw[(${heads + kvHeads}u + kv) * ${width / 4}u + column / 4u];
 ${anglesText(problem)}${turnedText(problem, 'q', `head * ${width / 4}u`, (i) => `queryGain[sub * 2u + ${i}u]`)}  q0 *= ${f32Literal(problem.scale * Math.LOG2E)};
   q1 *= ${f32Literal(problem.scale * Math.LOG2E)};
-${turnedText(problem, 'k', `(${heads}u + kv) * ${width / 4}u`, (i) => `keyGain[sub * 2u + ${i}u]`)}  let newKey = ${packHalves('k')};
-  ${unpackHalves('r', 'newKey')}
+${turnedText(problem, 'k', `(${heads}u + kv) * ${width / 4}u`, (i) => `keyGain[sub * 2u + ${i}u]`)}  ${roundHalves('r', ['k0', 'k1'])}
   var ownScore = dot(q0, r0) + dot(q1, r1);
 ${range(Math.log2(keyLanes))
   .map((i) => `  ownScore += subgroupShuffleXor(ownScore, ${2 ** i}u);\n`)
@@ -173,7 +173,7 @@ ${rounds}${output.text}${store}  let whole = subgroupAdd(total) * ${f32Literal(1
   let ownWeight = exp2(ownScore - most);
   if (local < ${columns}u) {
     let pair = select(quad.xy, quad.zw, (column & 2u) != 0u);
-    let own = nearestHalf(select(pair.x, pair.y, (column & 1u) != 0u));
+    let own = nearestHalf(vec4<f32>(select(pair.x, pair.y, (column & 1u) != 0u))).x;
     let sum = ${range(subgroups)
       .map((i) => `part[${i * columns}u + local]`)
       .join(' + ')};
@@ -246,9 +246,9 @@ function storeScores({ unroll }: AttendShape, { keyRows, keyStep }: AttendLayout
 function writeText({ heads, kvHeads, width, capacity }: AttendProblem): string {
   return `  if (slice == 0u && head % ${heads / kvHeads}u == 0u && local < ${width / 8}u && position < ${capacity}u) {
     let at = (kv * ${capacity}u + position) * ${width / 8}u + sub;
-    let f0 = raw[(${heads + kvHeads}u + kv) * ${width / 4}u + sub * 2u];
-    let f1 = raw[(${heads + kvHeads}u + kv) * ${width / 4}u + sub * 2u + 1u];
-    keys[at] = newKey;
+    let word = (${heads + kvHeads}u + kv) * ${width / 4}u + sub * 2u;
+    ${roundHalves('f', ['raw[word]', 'raw[word + 1u]'])}
+    keys[at] = ${packHalves('r')};
     values[at] = ${packHalves('f')};
   }
 `;
