@@ -9,7 +9,7 @@ import type { BenchResult, Figure } from '../support/result.js';
 import { decodeFigures } from './decode.js';
 import { attentionShapes } from './shapes.js';
 
-export const summary = 'attention of one token over 512 to 131,072 positions';
+export const summary = 'attention of one token over 128 to 131,072 positions';
 
 export async function run(args: readonly string[]): Promise<BenchResult> {
   const known = new BenchArgs(args, { flags: ['sweep', 'checked'], values: ['contexts', 'shapes', 'warm'] });
@@ -18,7 +18,7 @@ export async function run(args: readonly string[]): Promise<BenchResult> {
   const options = { sweep: known.flag('sweep'), warmMs: known.count('warm', 50) };
   const figures: Figure[] = [];
   for (const shape of attentionShapes.filter(({ name }) => wanted.length === 0 || wanted.includes(name))) {
-    for (const context of known.counts('contexts', [512, 640, 768, 1024, 4096, 8192, 32_768, 131_072])) {
+    for (const context of known.counts('contexts', [128, 256, 384, 512, 640, 768, 1024, 4096, 8192, 32_768, 131_072])) {
       figures.push(...(await decodeFigures(gpu, shape, context, options)));
     }
   }

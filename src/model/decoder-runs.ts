@@ -44,7 +44,7 @@ export class DescribedRun {
 }
 
 /** Positions below which a decode step has kernels of its own where the backend has fused ones: the work of one-dispatch attention grows with its window, not with the position. */
-export const shortWindows: readonly number[] = [512, 640, 768, 1024];
+export const shortWindows: readonly number[] = [128, 256, 384, 512, 640, 768, 1024];
 
 /** Every run that a decoder may plan, by rows and then by window, smallest first. */
 export function decoderRuns(

@@ -47,25 +47,47 @@ describe('attendProblem', () => {
 
 describe('selectAttend', () => {
   it('takes the shapes that were measured', () => {
+    expect(selectAttend(narrow(128), rich)).toMatchObject({ subgroups: 4, slices: 2, unroll: 16 });
     expect(selectAttend(narrow(512), rich)).toMatchObject({ subgroups: 16, slices: 2, unroll: 16 });
-    expect(selectAttend(narrow(512, { width: 64 }), rich)).toMatchObject({ subgroups: 8, slices: 2 });
-    expect(selectAttend(narrow(512, { heads: 12, kvHeads: 2 }), rich)).toMatchObject({ subgroups: 8, slices: 4 });
-    expect(selectAttend(narrow(768), rich)).toMatchObject({ subgroups: 12, slices: 2, unroll: 32 });
-    expect(selectAttend(narrow(1024), rich)).toMatchObject({ subgroups: 16, slices: 4 });
-    expect(selectAttend(narrow(1024, { width: 64 }), rich)).toMatchObject({ subgroups: 16, slices: 2 });
+    expect(selectAttend(narrow(640), rich)).toMatchObject({ subgroups: 20, slices: 2, unroll: 16 });
+    expect(selectAttend(narrow(768), rich)).toMatchObject({ subgroups: 12, slices: 4, unroll: 32 });
+    expect(selectAttend(narrow(1024), rich)).toMatchObject({ subgroups: 16, slices: 4, unroll: 16 });
   });
 
-  it('takes no more subgroups than the keys of a window need, from half of the longest one on', () => {
-    expect(selectAttend(narrow(640), rich)).toMatchObject({ subgroups: 10, slices: 2, unroll: 32 });
-    expect(selectAttend(narrow(640, { width: 64 }), rich)).toMatchObject({ subgroups: 10, slices: 2, unroll: 16 });
-    expect(selectAttend(narrow(640, { heads: 12, kvHeads: 2 }), rich)).toMatchObject({ subgroups: 10, slices: 4, unroll: 32 });
-    // Where the keys would not fit, what serves the longest window.
+  it('takes more keys to a lane where few heads leave few workgroups', () => {
+    const few = { heads: 12, kvHeads: 2 } as const;
+    expect(selectAttend(narrow(384, few), rich)).toMatchObject({ subgroups: 12, slices: 2, unroll: 16 });
+    expect(selectAttend(narrow(512, few), rich)).toMatchObject({ subgroups: 8, slices: 4, unroll: 32 });
+    expect(selectAttend(narrow(640, few), rich)).toMatchObject({ subgroups: 10, slices: 4, unroll: 32 });
+  });
+
+  it('takes subgroups as the keys of narrow heads need', () => {
+    const narrowHeads = { width: 64 } as const;
+    expect(selectAttend(narrow(128, narrowHeads), rich)).toMatchObject({ subgroups: 4, slices: 2, unroll: 8 });
+    expect(selectAttend(narrow(512, narrowHeads), rich)).toMatchObject({ subgroups: 8, slices: 2, unroll: 16 });
+    expect(selectAttend(narrow(640, narrowHeads), rich)).toMatchObject({ subgroups: 10, slices: 2, unroll: 16 });
+    expect(selectAttend(narrow(1024, narrowHeads), rich)).toMatchObject({ subgroups: 16, slices: 2, unroll: 16 });
+  });
+
+  it('walks over the keys of a window that no workgroup holds, as of the longest one', () => {
     for (const [problem, device] of [
       [narrow(640, { width: 256 }), rich],
       [narrow(640), floors],
       [narrow(769), rich],
     ] as const)
       expect(selectAttend(problem, device)).toEqual(selectAttend({ ...problem, window: 1024 }, device));
+  });
+
+  it('holds every key of a window once, in all shapes but the last', () => {
+    for (const width of [32, 64, 128, 256])
+      for (const heads of [2, 14, 32, 64])
+        for (const window of [128, 256, 384, 512, 640, 768]) {
+          const shape = selectAttend(narrow(window, { heads, kvHeads: 2, width }), rich);
+          if (shape === undefined || shape.subgroups === 16) continue;
+          const held = (shape.subgroups * shape.subgroupSize * 8 * shape.unroll) / width;
+          expect(held).toBeGreaterThanOrEqual(window);
+          expect(held - window).toBeLessThan((8 * shape.subgroupSize * shape.unroll) / width);
+        }
   });
 
   it('gives a slice as many columns as a subgroup has lanes, so that every lane ends with a sum', () => {

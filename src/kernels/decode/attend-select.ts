@@ -42,28 +42,27 @@ export function selectAttend(problem: AttendProblem, capabilities: GpuCapabiliti
 }
 
 /**
- * Shapes for a short window, the fastest first. Slices have at least 32 columns, and no fewer than a subgroup has lanes (a lane's 8 sums are shared by at most 8 rows). Up to 768 positions about 64
- * workgroups hold all keys of a head in registers, in more registers rather than more subgroups: a second step costs as much as the first, however few positions it has. Beyond it there are as many
- * workgroups as slices.
+ * Shapes for a short window, the fastest first. A lane loads all keys that it multiplies at once, 16 of them where that does not take too many subgroups, else 32: a second step costs as much as the
+ * first, however few positions it has. What the scores do not take from a head's columns is shared by slices, which compute the scores each for themselves; a slice has at least 32 columns, and no
+ * fewer than a subgroup has lanes (a lane's 8 sums are shared by at most 8 rows). Where keys do not fit, 16 subgroups and as many workgroups as slices walk over them.
  */
 function attendShapes({ window, width, heads }: AttendProblem, capabilities: GpuCapabilities): readonly AttendShape[] {
   const subgroupSize = capabilities.subgroupMinSize;
   const room = Math.floor(capabilities.limits.maxComputeInvocationsPerWorkgroup / subgroupSize);
-  const most = Math.max(1, Math.min(4, width / Math.max(32, subgroupSize)));
-  const few = Math.min(most, 2 ** Math.max(0, Math.ceil(Math.log2(64 / heads))));
-  const unroll = Math.max(16, width / 8);
-  const shape = (slices: number, subgroups: number, keys = unroll): AttendShape => ({
-    subgroupSize,
-    slices,
-    subgroups: Math.min(subgroups, room),
-    unroll: keys,
-  });
-  const short = shape(few, width / few > 32 ? 16 : 8);
-  const long = shape(most, 16);
-  if (window <= shortWindow / 2) return [short];
-  const keys = subgroupSize >= 32 && width === 128 ? 32 : unroll;
-  const needed = Math.ceil((window * width) / (8 * subgroupSize * keys));
-  return needed <= Math.min(12, room) ? [shape(few, needed, keys), long] : [long];
+  const slices = Math.max(1, Math.min(4, width / Math.max(32, subgroupSize)));
+  // Lanes of a row of keys: as many keys can be added up at least.
+  const rowLanes = width / 8;
+  const needed = (keys: number): number => Math.ceil((window * rowLanes) / (subgroupSize * keys));
+  const shape = (slices: number, subgroups: number, unroll: number): AttendShape => ({ subgroupSize, slices, subgroups: Math.min(subgroups, room), unroll });
+  const keys = Math.max(16, rowLanes);
+  // Fewer than four subgroups leave a workgroup's latency bare.
+  const few = needed(keys) < 4 ? rowLanes : keys;
+  const most = Math.min(room, heads >= 32 && few <= 16 ? 20 : 12);
+  return [
+    ...(needed(few) <= most ? [shape(Math.min(2, slices), needed(few), few)] : []),
+    ...(subgroupSize >= 32 && width === 128 && needed(32) <= Math.min(12, room) ? [shape(slices, needed(32), 32)] : []),
+    shape(slices, 16, keys),
+  ];
 }
 
 /** Windows from which loads, not latency, take the time: then each key serves more query heads, and fewer workgroups with more loads in flight each share the cache. */
