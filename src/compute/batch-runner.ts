@@ -1,3 +1,4 @@
+import { f32Of } from '../core/bytes.js';
 import { ArgumentError, BusyError, defined } from '../core/errors.js';
 import { elementCount } from '../core/tensor.js';
 import type { Backend, Storage } from '../runtime/backend.js';
@@ -160,7 +161,7 @@ export class BatchRunner {
       return { storage, offset: 0, byteLength: elementCount(this.#record.values[index]?.shape ?? []) * 4 };
     });
     const read = await this.#backend.readAll(regions);
-    return new Map(read.map((bytes, i) => [indices[i] ?? -1, new Float32Array(Uint8Array.from(bytes).buffer)]));
+    return new Map(read.map((bytes, i) => [indices[i] ?? -1, f32Of(bytes)]));
   }
 
   /** @throws DisposedError, or BusyError where the batch was reset since `generation`. */

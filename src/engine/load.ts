@@ -1,3 +1,4 @@
+import { f32Of } from '../core/bytes.js';
 import { ArgumentError, FormatError, throwIfAborted } from '../core/errors.js';
 import type { TensorType } from '../core/tensor.js';
 import { type GgufFile, type GgufSource, openGguf } from '../formats/gguf/index.js';
@@ -139,8 +140,7 @@ function warnOfUnread(file: GgufFile, weights: ReadonlyMap<string, TensorType>, 
 
 async function readRopeFactors(file: GgufFile, signal: AbortSignal | undefined): Promise<Float32Array | undefined> {
   if (!file.tensors.has(tensorNames.ropeFactors)) return undefined;
-  const bytes = Uint8Array.from(await file.readTensor(tensorNames.ropeFactors, signal));
-  return new Float32Array(bytes.buffer);
+  return f32Of(await file.readTensor(tensorNames.ropeFactors, signal));
 }
 
 /** Reads on their way at once, each on a thread of its own: one alone does not keep up with the bus. */

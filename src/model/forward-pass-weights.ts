@@ -1,3 +1,4 @@
+import { bytesOf } from '../core/bytes.js';
 import { byteLengthOf, type DType, dtypes } from '../core/dtype.js';
 import { ArgumentError } from '../core/errors.js';
 import { byteLengthOfType, elementCount, type Shape, type TensorType } from '../core/tensor.js';
@@ -66,7 +67,7 @@ export function encodeSlot(
     return { type, bytes: data };
   }
   if (data.length !== elementCount(shape)) throw wrongLength(name, type, `${elementCount(shape)} numbers`, `${data.length}`);
-  return { type, bytes: dtype === 'f32' ? new Uint8Array(data.buffer, data.byteOffset, data.byteLength) : quantize(dtype, data, columns) };
+  return { type, bytes: dtype === 'f32' ? bytesOf(data) : quantize(dtype, data, columns) };
 }
 
 function wrongLength(name: string, { dtype, shape }: TensorType, wanted: string, got: string): ArgumentError {

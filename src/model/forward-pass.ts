@@ -1,3 +1,4 @@
+import { bytesOf, f32Of } from '../core/bytes.js';
 import type { DType } from '../core/dtype.js';
 import { ArgumentError, BusyError, ContextError, DisposedError, defined } from '../core/errors.js';
 import { byteLengthOfType, sameShape, type TensorType } from '../core/tensor.js';
@@ -174,7 +175,7 @@ export class WgslForwardPass {
         const pending = defined(run.executable, 'the executable').run(this.#session(position + start, chunk), reads);
         this.#held.fill(position + start + chunk.length);
         const [bytes] = await pending;
-        if (bytes !== undefined) logits = floats(bytes);
+        if (bytes !== undefined) logits = f32Of(bytes);
       }
       return logits;
     });
@@ -198,14 +199,14 @@ export class WgslForwardPass {
         const count = Math.min(maxRows, rows - start);
         const { run, arena } = await this.#ready(layer, count);
         const x = hidden.subarray(start * width, (start + count) * width);
-        const input = inputWrite(arena, new Uint8Array(x.buffer, x.byteOffset, x.byteLength));
+        const input = inputWrite(arena, bytesOf(x));
         const pending = defined(run.executable, 'the executable').run(
           [...this.#session(position + start, count), input],
           [region(arena, decoderNames.hidden, count * width)],
         );
         this.#held[layer] = position + start + count;
         const [bytes] = await pending;
-        y.set(floats(defined(bytes, 'the hidden rows')), start * width);
+        y.set(f32Of(defined(bytes, 'the hidden rows')), start * width);
       }
       return y;
     });
@@ -356,8 +357,4 @@ function inputWrite(arena: Arena, bytes: Uint8Array): RegionWrite {
   );
   const { storage, offset } = arena.region(node.id);
   return { storage, offset, bytes };
-}
-
-function floats(bytes: Uint8Array): Float32Array<ArrayBuffer> {
-  return new Float32Array(Uint8Array.from(bytes).buffer);
 }

@@ -1,5 +1,6 @@
 /** Types without blocks: f32, f16, bf16, little-endian. */
 
+import { bytesOf } from '../core/bytes.js';
 import { byteAt, type EncodingCodec, valueAt } from './codec.js';
 import { bfloatToFloat, floatToBfloat, floatToHalf, halfToFloat } from './half.js';
 
@@ -24,9 +25,9 @@ export const bf16 = sixteenBit(bfloatToFloat, floatToBfloat);
 
 export const f32: EncodingCodec = {
   decode(bytes, out) {
-    new Uint8Array(out.buffer, out.byteOffset, out.byteLength).set(bytes);
+    bytesOf(out).set(bytes);
   },
   encode(values, out) {
-    out.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+    out.set(bytesOf(values));
   },
 };

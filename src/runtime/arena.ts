@@ -1,3 +1,4 @@
+import { bytesOf } from '../core/bytes.js';
 import { ArgumentError } from '../core/errors.js';
 import type { ValueId } from '../core/step.js';
 import { roundUp } from '../core/tensor.js';
@@ -88,7 +89,7 @@ export class Arena {
 
   /** Writes a whole value as f32 numbers. */
   async writeF32(id: ValueId, data: Float32Array): Promise<void> {
-    await this.writeBytesRange(id, 0, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+    await this.writeBytesRange(id, 0, bytesOf(data));
   }
 
   /** A whole value as f32 numbers. */

@@ -1,3 +1,4 @@
+import { bytesOf } from '../core/bytes.js';
 import { ArgumentError, DisposedError, defined } from '../core/errors.js';
 import { byteLengthOfType, elementCount, formatType, type TensorType } from '../core/tensor.js';
 import type { Graph, GraphNode } from '../graph/graph.js';
@@ -241,10 +242,6 @@ export class CompiledGraph {
         throw new ArgumentError('outputs', `an output of type ${formatType(type)} has no host form: read it as a state`);
     }
   }
-}
-
-function bytesOf(data: TensorData): Uint8Array {
-  return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
 }
 
 /** The bytes of a value for a leaf; raw bytes are taken for any type, numbers for theirs. */

@@ -1,4 +1,5 @@
 import { afterAll, describe, expect, it } from 'vitest';
+import { bytesOf } from '../../src/core/bytes.js';
 import type { DType } from '../../src/core/dtype.js';
 import { CpuDevice } from '../../src/cpu/executor.js';
 import { GraphBuilder } from '../../src/graph/builder.js';
@@ -57,7 +58,7 @@ describe('one row gives the same bits in every tiling', () => {
         ['v', caches[1]],
         ['s', state],
       ] as const) {
-        run.write(name, bytes === undefined ? new Uint8Array() : new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength));
+        run.write(name, bytes === undefined ? new Uint8Array() : bytesOf(bytes));
       }
       await run.run();
       const y = new Float32Array(run.read(4).buffer, 0, queries.length);

@@ -1,7 +1,8 @@
 import { afterEach, describe, expect, it } from 'vitest';
+import { bytesOf } from '../../src/core/bytes.js';
 import { bufferUsage } from '../../src/gpu/constants.js';
 import { GpuDevice, type GpuDeviceOptions } from '../../src/gpu/device.js';
-import { bytesOf, floats, ramp } from '../gpu/kernels.js';
+import { floats, ramp } from '../gpu/kernels.js';
 
 const opened: GpuDevice[] = [];
 const mib = 1 << 20;

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { bytesOf } from '../../src/core/bytes.js';
 import { OutOfMemoryError, UnsupportedError } from '../../src/core/errors.js';
 import type { GpuKernel } from '../../src/core/kernel.js';
 import { countCalls } from '../../src/gpu/call-counter.js';
@@ -7,7 +8,7 @@ import { profile, timesByLabel } from '../../src/gpu/profiler.js';
 import { Recorder } from '../../src/gpu/recorder.js';
 import { measureCeilings } from '../../src/runtime/ceilings.js';
 import { WebGpuBackend } from '../../src/runtime/webgpu-backend.js';
-import { bytesOf, floats, ramp, scaleKernel } from '../gpu/kernels.js';
+import { floats, ramp, scaleKernel } from '../gpu/kernels.js';
 
 let gpu: GpuDevice;
 

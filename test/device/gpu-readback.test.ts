@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { bytesOf } from '../../src/core/bytes.js';
 import { GpuDevice } from '../../src/gpu/device.js';
-import { bytesOf, floats, ramp } from '../gpu/kernels.js';
+import { floats, ramp } from '../gpu/kernels.js';
 
 let gpu: GpuDevice;
 let source: GPUBuffer;

@@ -1,9 +1,10 @@
 import { beforeAll, describe, expect, it } from 'vitest';
+import { bytesOf } from '../../src/core/bytes.js';
 import { packedSteps } from '../../src/kernels/dp4a/linear.js';
 import type { PackedTile } from '../../src/kernels/dp4a/product.js';
 import { linearRule } from '../../src/kernels/linear.js';
 import type { OpCase } from '../../src/ops/case.js';
-import { bytesOf, floatInput, randomWeight, seededRandom } from '../../src/ops/cases/weight-data.js';
+import { floatInput, randomWeight, seededRandom } from '../../src/ops/cases/weight-data.js';
 import { failures, openTestDevice, runCase, type TestDevice } from '../support/run-steps.js';
 import { dealt, shareName } from '../support/share.js';
 

@@ -1,9 +1,10 @@
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { bytesOf } from '../../src/core/bytes.js';
 import { DeviceError } from '../../src/core/errors.js';
 import { GpuDevice } from '../../src/gpu/device.js';
 import { GpuDevicePool, type GpuDevicePoolOptions, type PoolSource } from '../../src/gpu/pool.js';
 import { selectableGpus } from '../../src/platform/device-select.js';
-import { bytesOf, floats, ramp, scaleKernel } from '../gpu/kernels.js';
+import { floats, ramp, scaleKernel } from '../gpu/kernels.js';
 import { requestTestAdapter, testAdapterIndex, testsSoftware } from '../support/adapters.js';
 
 const pools: GpuDevicePool[] = [];

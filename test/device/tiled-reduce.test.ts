@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { foldPartials, type MatrixView, tiledReduce2d, tiledReducePartial } from '../../src/compute/tiled/reduce.js';
 import { MaxOp, MinOp, type ReduceOp, SumOp } from '../../src/compute/tiled/reduce-op.js';
+import { bytesOf } from '../../src/core/bytes.js';
 import { TensorView } from '../../src/core/views/tensor-view.js';
 import { bufferUsage } from '../../src/gpu/constants.js';
 import { GpuDevice } from '../../src/gpu/device.js';
@@ -27,7 +28,7 @@ async function onDevice(op: ReduceOp, view: TensorView<Float32Array<ArrayBuffer>
   const partials = await gpu.memory.allocate({ label: 'partials', size: 4 * tiledReducePartials(shape), usage, memoryClass: 'arena' });
   const uniform = await gpu.memory.allocate({ label: 'shape', size: 32, usage: bufferUsage.uniform | bufferUsage.copyDst, memoryClass: 'constants' });
   const ring = gpu.createReadback({ depth: 1 });
-  await gpu.uploader.write(matrix.buffer, 0, new Uint8Array(view.data.buffer, view.data.byteOffset, view.data.byteLength));
+  await gpu.uploader.write(matrix.buffer, 0, bytesOf(view.data));
   gpu.queue.writeBuffer(uniform.buffer, 0, tiledReduceUniform(shape, maxWorkgroups));
   const encoder = gpu.device.createCommandEncoder();
   const pass = encoder.beginComputePass();

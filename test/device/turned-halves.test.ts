@@ -1,4 +1,5 @@
 import { beforeAll, expect, it } from 'vitest';
+import { bytesOf } from '../../src/core/bytes.js';
 import type { GpuKernel } from '../../src/core/kernel.js';
 import { linearKernel } from '../../src/kernels/linear.js';
 import { halvesKernel, turnedHalvesKernel } from '../../src/kernels/matrix/halves.js';
@@ -6,7 +7,7 @@ import { hasMatrices } from '../../src/kernels/matrix/linear.js';
 import { arg } from '../../src/kernels/template.js';
 import { weightLayout } from '../../src/kernels/weights-layout.js';
 import type { OpCase } from '../../src/ops/case.js';
-import { bytesOf, floatInput, seededRandom } from '../../src/ops/cases/weight-data.js';
+import { floatInput, seededRandom } from '../../src/ops/cases/weight-data.js';
 import { need } from '../../src/ops/definition.js';
 import type { LoweringRule } from '../../src/ops/target.js';
 import { failures, openTestDevice, runCase, type TestDevice } from '../support/run-steps.js';

@@ -32,7 +32,3 @@ export function floats(gpu: GpuDevice, label: string, count: number): GpuAllocat
 export function ramp(count: number): Float32Array<ArrayBuffer> {
   return Float32Array.from({ length: count }, (_, index) => index);
 }
-
-export function bytesOf(values: Float32Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
-  return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-}

@@ -1,3 +1,4 @@
+import { bytesOf } from '../../core/bytes.js';
 import { byteLengthOf, type DType, dtypeNames, dtypes } from '../../core/dtype.js';
 import { ArgumentError, UnsupportedError } from '../../core/errors.js';
 import { isDecodable, isEncodable, quantize } from '../../quant/index.js';
@@ -24,7 +25,7 @@ export function encodeWeight(name: string, data: WeightData, rows: number, cols:
     throw new UnsupportedError(`numbers cannot be encoded as ${type}; the types that can: ${namesOf(isEncodable)}. Pass packed blocks as a Uint8Array instead`);
   }
   if (type === 'f16') assertHalves(name, data);
-  return type === 'f32' ? new Uint8Array(data.buffer, data.byteOffset, data.byteLength) : quantize(type, data, cols);
+  return type === 'f32' ? bytesOf(data) : quantize(type, data, cols);
 }
 
 /** As every type but f32 and bf16, f16 is for finite numbers, up to what it holds. */

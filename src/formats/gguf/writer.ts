@@ -1,3 +1,4 @@
+import { bytesOf } from '../../core/bytes.js';
 import { type DType, dtypes } from '../../core/dtype.js';
 import { ArgumentError } from '../../core/errors.js';
 import { elementCount, roundUp, type Shape } from '../../core/tensor.js';
@@ -100,7 +101,7 @@ class FieldWriter {
     this.type(array.elementType);
     this.u64(array.values.length);
     if (array.elementType === 'string') for (const text of array.values) this.text(text);
-    else this.bytes(new Uint8Array(array.values.buffer, array.values.byteOffset, array.values.byteLength));
+    else this.bytes(bytesOf(array.values));
   }
 
   #field(size: number, set: (view: DataView) => void): void {

@@ -1,5 +1,6 @@
+import { bytesOf } from '../../core/bytes.js';
 import type { OpCase } from '../case.js';
-import { bytesOf, seededRandom } from './weight-data.js';
+import { seededRandom } from './weight-data.js';
 
 const { NaN: none, NEGATIVE_INFINITY: least, POSITIVE_INFINITY: most } = Number;
 

@@ -1,6 +1,7 @@
+import { bytesOf } from '../../core/bytes.js';
 import type { CaseInput, OpCase } from '../case.js';
 import { type CaseCache, cacheInput, sessionInput } from './session.js';
-import { bytesOf, floatInput, randomFloats, seededRandom } from './weight-data.js';
+import { floatInput, randomFloats, seededRandom } from './weight-data.js';
 
 interface AttentionCase {
   readonly rows: number;

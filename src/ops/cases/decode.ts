@@ -1,8 +1,9 @@
+import { bytesOf } from '../../core/bytes.js';
 import type { DType } from '../../core/dtype.js';
 import type { CaseInput, OpCase } from '../case.js';
 import type { RopePairing } from '../params.js';
 import { cacheInput, sessionInput } from './session.js';
-import { bytesOf, floatInput, randomWeight, seededRandom } from './weight-data.js';
+import { floatInput, randomWeight, seededRandom } from './weight-data.js';
 
 /** Sums of K products in f32, scaled by the largest output; what rounding activations adds is the backend's to say. */
 const tolerance = (k: number): { readonly relativeToMax: number } => ({ relativeToMax: 2e-6 * Math.sqrt(Math.max(1, k / 16)) });

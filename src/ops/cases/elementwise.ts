@@ -1,7 +1,8 @@
+import { bytesOf } from '../../core/bytes.js';
 import { elementCount } from '../../core/tensor.js';
 import type { CaseInput, OpCase, Tolerance } from '../case.js';
 import type { BinaryFunction, UnaryFunction } from '../params.js';
-import { bytesOf, floatInput, seededRandom } from './weight-data.js';
+import { floatInput, seededRandom } from './weight-data.js';
 
 /** Results below the smallest normal f32 may be flushed to 0. */
 const smallestNormal = 2 ** -126;

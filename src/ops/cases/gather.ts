@@ -1,6 +1,7 @@
+import { bytesOf } from '../../core/bytes.js';
 import type { DType } from '../../core/dtype.js';
 import type { OpCase, Tolerance } from '../case.js';
-import { bytesOf, type HalfKind, randomWeight, seededRandom } from './weight-data.js';
+import { type HalfKind, randomWeight, seededRandom } from './weight-data.js';
 
 interface GatherCase {
   readonly dtype: DType;

@@ -1,7 +1,8 @@
+import { bytesOf } from '../../core/bytes.js';
 import type { CaseInput, OpCase } from '../case.js';
 import type { RopePairing } from '../params.js';
 import { sessionInput } from './session.js';
-import { bytesOf, floatInput, seededRandom } from './weight-data.js';
+import { floatInput, seededRandom } from './weight-data.js';
 
 /** Rows, live rows, heads, elements of a head, rotated pairs, position. */
 const sizes = [

@@ -1,9 +1,10 @@
 /** Draws from rows of one chunk and of several, of a multiple of four tokens and not, by every filter alone and together. */
 
+import { bytesOf } from '../../core/bytes.js';
 import type { OpCase } from '../case.js';
 import { promptBit, type SamplingParameters, samplingHeader, samplingWord, samplingWords } from '../sampling-state.js';
 import { sessionInput } from './session.js';
-import { bytesOf, seededRandom } from './weight-data.js';
+import { seededRandom } from './weight-data.js';
 
 interface Draw extends Partial<SamplingParameters> {
   readonly name: string;

@@ -1,8 +1,8 @@
 /** Session states and caches for cases. */
 
+import { bytesOf } from '../../core/bytes.js';
 import type { CaseInput } from '../case.js';
 import { stateWord, stateWords } from '../state.js';
-import { bytesOf } from './weight-data.js';
 
 /** A session at `position` whose next run has `rows` live rows out of `maxRows`. */
 export function sessionInput(position: number, rows: number, maxRows: number): CaseInput {

@@ -1,6 +1,7 @@
+import { bytesOf } from '../../core/bytes.js';
 import type { OpCase } from '../case.js';
 import { sessionInput } from './session.js';
-import { bytesOf, floatInput, seededRandom } from './weight-data.js';
+import { floatInput, seededRandom } from './weight-data.js';
 
 /** Rows, live rows, width. */
 const lastRows = [

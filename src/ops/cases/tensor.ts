@@ -1,7 +1,8 @@
+import { bytesOf } from '../../core/bytes.js';
 import { elementCount, type TensorType } from '../../core/tensor.js';
 import type { CaseInput, OpCase } from '../case.js';
 import type { CompareFunction, ConvPadding, RegionStep } from '../params.js';
-import { bytesOf, floatInput, randomFloats, seededRandom } from './weight-data.js';
+import { floatInput, randomFloats, seededRandom } from './weight-data.js';
 
 const { NaN: none, NEGATIVE_INFINITY: least, POSITIVE_INFINITY: most } = Number;
 

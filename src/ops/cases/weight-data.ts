@@ -1,5 +1,6 @@
 /** Seeded test data for cases with weights: the same bits on every machine. */
 
+import { bytesOf } from '../../core/bytes.js';
 import { byteLengthOf, type DType, dtypes } from '../../core/dtype.js';
 import type { CaseInput } from '../case.js';
 
@@ -18,10 +19,6 @@ export function seededRandom(seed: number): () => number {
 /** f32 values in [-1, 1). */
 export function randomFloats(count: number, random: () => number): Float32Array {
   return Float32Array.from({ length: count }, () => random() * 2 - 1);
-}
-
-export function bytesOf(values: Float32Array | Uint32Array): Uint8Array {
-  return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
 }
 
 export function floatInput(role: CaseInput['role'], shape: readonly number[], random: () => number): CaseInput {
