@@ -27,10 +27,14 @@ function scalarOf(graph: Graph, id: NodeId): number | undefined {
   return node?.op === 'constant' && node.type.dtype === 'f32' && node.params.values.length === 1 ? Math.fround(node.params.values[0] ?? 0) : undefined;
 }
 
-/** What a set of nodes reads from outside, constants of one element left out. */
+/** What a set of nodes reads from outside. Constants of one element are left out, unless they alone have as many axes as the members. */
 function inputsOf(graph: Graph, members: ReadonlySet<NodeId>): readonly NodeId[] {
-  const ids = [...members].sort((a, b) => a - b).flatMap((id) => graph.nodes[id]?.inputs ?? []);
-  return [...new Set(ids)].filter((id) => !members.has(id) && scalarOf(graph, id) === undefined);
+  const sorted = [...members].sort((a, b) => a - b);
+  const ids = sorted.flatMap((id) => graph.nodes[id]?.inputs ?? []);
+  const outer = [...new Set(ids)].filter((id) => !members.has(id));
+  const rank = (id: NodeId): number => graph.nodes[id]?.type.shape.length ?? 0;
+  const tensors = outer.filter((id) => scalarOf(graph, id) === undefined);
+  return Math.max(0, ...tensors.map(rank)) < rank(sorted[0] ?? -1) ? outer : tensors;
 }
 
 class Growth {
@@ -90,8 +94,8 @@ export function regionOf(graph: Graph, root: GraphNode, members: ReadonlySet<Nod
   const operand = (id: NodeId): RegionOperand => {
     const step = stepOf.get(id);
     if (step !== undefined) return { step };
-    const value = scalarOf(graph, id);
-    return value === undefined ? { input: inputs.indexOf(id) } : { value };
+    const input = inputs.indexOf(id);
+    return input === -1 ? { value: scalarOf(graph, id) ?? Number.NaN } : { input };
   };
   for (const id of [...members].sort((a, b) => a - b)) {
     const node = graph.nodes[id];

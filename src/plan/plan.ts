@@ -71,9 +71,9 @@ export function locate<Kernel>(id: ValueId, shard: number, values: ReadonlyMap<V
   return { storage: root.storage, owner: root.id, shard, bank: -1, offset: value.byteOffset, byteLength: roundUp(shardBytes(value, shard, target), 4) };
 }
 
-/** Bytes of one shard of a weight; of the whole value where it is not sharded. */
+/** Bytes of one shard of a weight; of the whole value where it is not sharded, or a view, which has its own shape and none of the weight's padding. */
 export function shardBytes<Kernel>(value: PlanValue, shard: number, target: Target<Kernel>): number {
-  if (value.storage !== 'param' || !isPacked(value.type)) return value.byteLength;
+  if (value.storage !== 'param' || value.root !== value.id || !isPacked(value.type)) return value.byteLength;
   const rows = value.shards[shard]?.rows;
   if (rows === undefined) throw new PlanError(`${value.name} has no shard ${shard}`);
   return target.weights.byteLength({ dtype: value.type.dtype, shape: [rows, ...value.type.shape.slice(1)] });

@@ -52,6 +52,32 @@ describe('regions', () => {
     expect(opsOf(rewrite(graph).graph)).toEqual(['input', 'input', 'binary', 'unary']);
   });
 
+  it('keep the axes of a number that has more of them than what it meets', async () => {
+    const graph = graphOf((g, _, row) => {
+      const two = g.constant([2], { dtype: 'f32', shape: [1, 1, 1] });
+      g.output('y', g.unary('neg', g.binary('sub', two, row)));
+    });
+    const { graph: after } = await fused(graph);
+    expect(after.nodes.at(-1)).toMatchObject({ op: 'region', type: { shape: [1, 1, 8] } });
+  });
+
+  it('round between steps as separate operations do', async () => {
+    const graph = graphOf((g, x) => {
+      const big = g.constant([3e38], { dtype: 'f32', shape: [1] });
+      // 3e38 x overflows where |x| > 1.13, and a sixteenth of it would be a number again.
+      g.output('y', g.unary('scale', g.unary('scale', g.binary('mul', x, big), { a: 0.25 }), { a: 0.25 }));
+      g.output('z', g.compare('eq', g.unary('square', x), g.binary('mul', g.unary('scale', x, { a: Math.fround(0.1) }), g.unary('scale', x, { a: 10 }))));
+    });
+    const x = Float32Array.from(ramp(24), (value) => value * 1.1);
+    const run = async (regions: boolean) => {
+      const compiled = await CompiledGraph.compile(graph, backend, { regions });
+      return compiled.run({ x }).finally(() => compiled.dispose());
+    };
+    const chained = await run(true);
+    expect(chained).toEqual(await run(false));
+    expect(chained.get('y')?.includes(Number.POSITIVE_INFINITY)).toBe(true);
+  });
+
   it('take in a chain with rows, numbers, conditions and a value that is read twice inside', async () => {
     const graph = graphOf((g, x, row) => {
       const half = g.constant([0.5], { dtype: 'f32', shape: [1] });

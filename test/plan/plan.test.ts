@@ -1,10 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { baseCapabilities } from '../../src/core/capabilities.js';
 import { PlanError, UnsupportedError } from '../../src/core/errors.js';
 import { GraphBuilder } from '../../src/graph/builder.js';
 import { evaluate } from '../../src/graph/evaluate.js';
 import type { NodeId } from '../../src/graph/graph.js';
 import { rewrite } from '../../src/graph/rewrite.js';
+import { gpuTarget } from '../../src/kernels/target.js';
 import type { ExecutionPlan } from '../../src/plan/execution-plan.js';
 import { planGraph } from '../../src/plan/plan.js';
 import { formatMemoryPlan } from '../../src/plan/report.js';
@@ -44,6 +46,15 @@ describe('places', () => {
       expect(read).not.toBe(written);
     }
     expect(plan.memory.banks.length).toBeGreaterThan(1);
+  });
+
+  test('a view of a weight binds the bytes of its own shape, whatever padding matrices have', () => {
+    const g = new GraphBuilder();
+    g.output('y', g.add('argmax', {}, [g.reshape(g.param('gains', f32(33)), [3, 11])]));
+    g.output('z', g.unary('neg', g.narrow(g.param('w', f32(65, 3)), 64, 1)));
+    const [first, second] = planGraph(g.build(), gpuTarget(baseCapabilities)).steps;
+    expect(first?.args[0]?.location).toMatchObject({ offset: 0, byteLength: 33 * 4 });
+    expect(second?.args[0]?.location).toMatchObject({ offset: 64 * 12, byteLength: 12 });
   });
 
   test('views have no slot: they lie in their base and keep it alive', () => {

@@ -86,31 +86,31 @@ function exactNumbers(_: string, value: unknown): unknown {
 /** Elements that pass through all steps at a time: the values of 32 steps stay in the second-level cache. */
 const block = 1024;
 
-/** Step by step over blocks; values between steps are f64, so that the result is rounded once. */
+/** Step by step over blocks; values between steps are f32, as they are where each step is an operation of its own. */
 export const region: LoweringRule<'region', CpuKernel> = (node) => {
   const { steps } = node.params;
-  const values = steps.map(() => new Float64Array(block));
-  const inputs = node.inputs.map(() => new Float64Array(block));
+  const values = steps.map(() => new Float32Array(block));
+  const inputs = node.inputs.map(() => new Float32Array(block));
   return elementwise(node, JSON.stringify(steps, exactNumbers), (operands, y, count) => {
     for (let start = 0; start < count; start += block) {
       const length = Math.min(block, count - start);
       operands.forEach((operand, i) => {
-        const into = inputs[i] ?? new Float64Array(block);
+        const into = inputs[i] ?? new Float32Array(block);
         for (let j = 0; j < length; j++) into[j] = read(operand, start + j);
       });
       steps.forEach((step, i) => {
-        runStep(step, inputs, values, values[i] ?? new Float64Array(block), length);
+        runStep(step, inputs, values, values[i] ?? new Float32Array(block), length);
       });
-      const last = values.at(-1) ?? new Float64Array(block);
+      const last = values.at(-1) ?? new Float32Array(block);
       for (let j = 0; j < length; j++) y[start + j] = last[j] ?? Number.NaN;
     }
   });
 };
 
-function runStep(step: RegionStep, inputs: readonly Float64Array[], values: readonly Float64Array[], into: Float64Array, length: number): void {
-  const of = (operand: RegionOperand): Float64Array =>
-    ('value' in operand ? new Float64Array(block).fill(operand.value) : 'input' in operand ? inputs[operand.input] : values[operand.step]) ??
-    new Float64Array(block);
+function runStep(step: RegionStep, inputs: readonly Float32Array[], values: readonly Float32Array[], into: Float32Array, length: number): void {
+  const of = (operand: RegionOperand): Float32Array =>
+    ('value' in operand ? new Float32Array(block).fill(operand.value) : 'input' in operand ? inputs[operand.input] : values[operand.step]) ??
+    new Float32Array(block);
   switch (step.op) {
     case 'unary': {
       const [fn, x, a, b] = [unaryFunctions[step.fn], of(step.x), step.a ?? 0, step.b ?? 0];
