@@ -1,5 +1,6 @@
 /** Which runs a decoder may plan: their rows, their windows, and the graph of each, fused where the backend wants it. */
 
+import { ArgumentError } from '../core/errors.js';
 import type { TensorType } from '../core/tensor.js';
 import type { Graph } from '../graph/graph.js';
 import { type RewriteEntry, type RewriteResult, rewrite } from '../graph/rewrite.js';
@@ -16,8 +17,8 @@ export interface DecoderOptions {
   readonly prefillChunk: number;
 }
 
-/** A run that a decoder may plan: its graph is made when it is asked for. */
-export class DescribedRun {
+/** Up to `rows` rows at positions below `window`; its graph is made when it is asked for. */
+export class DecoderRun {
   readonly rows: number;
   readonly window: number;
   readonly #describe: () => RewriteResult;
@@ -53,16 +54,16 @@ export function decoderRuns(
   weights: ReadonlyMap<string, TensorType>,
   options: DecoderOptions,
   refuses?: Refusal,
-): readonly DescribedRun[] {
+): readonly DecoderRun[] {
   const sizes = runSizes(kind, options);
   const maxRows = sizes.at(-1) ?? 1;
   const { contextLength } = options;
   const describe = (rows: number): RewriteResult => rewrite(decoderGraph(config, weights, { ...options, rows, maxRows, logits: 'next' }));
-  const prefill = sizes.slice(1).map((rows) => new DescribedRun(rows, contextLength, () => describe(rows)));
-  if (refuses === undefined) return [new DescribedRun(1, contextLength, () => describe(1)), ...prefill];
+  const prefill = sizes.slice(1).map((rows) => new DecoderRun(rows, contextLength, () => describe(rows)));
+  if (refuses === undefined) return [new DecoderRun(1, contextLength, () => describe(1)), ...prefill];
   const plain = describe(1);
-  const last = new DescribedRun(1, contextLength, () => fused(plain, refuses, contextLength));
-  const short = shortWindows.filter((window) => window < contextLength).map((window) => new DescribedRun(1, window, () => within(last, window)));
+  const last = new DecoderRun(1, contextLength, () => fused(plain, refuses, contextLength));
+  const short = shortWindows.filter((window) => window < contextLength).map((window) => new DecoderRun(1, window, () => within(last, window)));
   const decode = [...short, last];
   // Without the fused attention a step is the same at every position.
   const attends = last.graph.nodes.some((node) => node.op === 'attendToken');
@@ -74,13 +75,33 @@ export function runsAtLoad<Run>(runs: readonly Run[]): readonly Run[] {
   return runs.length < 2 ? runs : [...runs.slice(0, 1), ...runs.slice(-1)];
 }
 
+/** The smallest run that takes `rows` rows at a position. */
+export function runFor(runs: readonly DecoderRun[], rows: number, position: number): DecoderRun {
+  const run = runs.find((candidate) => candidate.rows >= rows && position < candidate.window);
+  if (run !== undefined) return run;
+  throw new ArgumentError(
+    'rows',
+    `the largest run takes ${runs.at(-1)?.rows ?? 0} rows at positions below ${runs.at(-1)?.window ?? 0}, got ${rows} at ${position}`,
+  );
+}
+
+/** Positions before a decode step's window ends at which the next step's kernels are compiled: a tenth of a second of a fast device. */
+const compileAhead = 192;
+
+/** The decode step that takes over from the one at `position`, where that is soon. */
+export function nextStep(runs: readonly DecoderRun[], position: number): DecoderRun | undefined {
+  const { window } = runFor(runs, 1, position);
+  const step = runs.find((run) => run.rows === 1 && window < run.window);
+  return position + compileAhead >= window ? step : undefined;
+}
+
 function fused(plain: RewriteResult, refuses: Refusal, window: number): RewriteResult {
   const { graph, report } = rewriteDecode(plain.graph, refuses, window);
   return { graph, report: [...plain.report, ...report] };
 }
 
 /** The same step at positions below a window alone: all other nodes stay the same objects. */
-function within({ graph, report }: DescribedRun, window: number): RewriteResult {
+function within({ graph, report }: DecoderRun, window: number): RewriteResult {
   const nodes = graph.nodes.map((node) => (node.op === 'attendToken' ? { ...node, params: { ...node.params, window } } : node));
   return { graph: { ...graph, nodes }, report };
 }

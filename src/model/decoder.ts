@@ -1,21 +1,23 @@
-import { ArgumentError, BusyError, CentellaError, DisposedError, throwIfAborted } from '../core/errors.js';
+import { f32Of } from '../core/bytes.js';
+import { ArgumentError, BusyError, CentellaError, DisposedError, defined, throwIfAborted } from '../core/errors.js';
 import type { TensorType } from '../core/tensor.js';
 import { type RewriteEntry, rewrite } from '../graph/rewrite.js';
-import { chosenTokens, chosenWords, noToken, stateWord } from '../ops/state.js';
+import { noToken } from '../ops/state.js';
 import { Arena, allocateBanks } from '../runtime/arena.js';
-import type { Backend, BackendKind, Executable, Program, Region, RegionWrite, StepTiming, Storage } from '../runtime/backend.js';
+import type { Backend, BackendKind, Region, RegionWrite, StepTiming, Storage } from '../runtime/backend.js';
 import { withWork } from '../runtime/profile.js';
 import { TensorStore } from '../runtime/tensors.js';
 import { checkIds, checkRoom } from './decoder-checks.js';
 import type { DecoderConfig } from './decoder-config.js';
 import { decoderGraph, decoderNames } from './decoder-graph.js';
-import { type DecoderOptions, decoderRuns, runsAtLoad } from './decoder-runs.js';
+import { type DecoderOptions, type DecoderRun, decoderRuns, nextStep, runFor, runsAtLoad } from './decoder-runs.js';
+import { DecoderSession, tokensIn } from './decoder-session.js';
 import { makeTensors } from './decoder-tensors.js';
 import type { Draw } from './draw-program.js';
-import { PreparedRun } from './prepared-run.js';
 import { promptRuns } from './prompt-runs.js';
 import { RunAhead } from './run-ahead.js';
-import { RunExecutables } from './run-executables.js';
+import { type BoundRun, RunExecutables } from './run-executables.js';
+import { RunPrograms } from './run-programs.js';
 
 /**
  * A decoder on a backend: weights, KV cache and the steps of decode and prefill. Tokens go in by their ids, and out comes the next token, the most likely one or a drawn one (both chosen on the
@@ -28,9 +30,10 @@ export class Decoder {
   readonly tensors: TensorStore;
   readonly #weights: ReadonlyMap<string, TensorType>;
   /** By rows, smallest first; the first decodes. */
-  readonly #runs: readonly PreparedRun[];
+  readonly #runs: readonly DecoderRun[];
+  readonly #programs: RunPrograms;
   readonly #executables: RunExecutables;
-  readonly #report: readonly RewriteEntry[];
+  readonly #session: DecoderSession;
   #position = 0;
   /** Whether the session on the device stands where `#position` does, with a chosen token to go on from. */
   #canContinue = false;
@@ -38,7 +41,6 @@ export class Decoder {
   #draws = false;
   /** Runs for the next tokens; they leave the device ahead of `#position`. */
   readonly #ahead: RunAhead;
-  #sessionRead: readonly Region[] | undefined;
   #running = false;
   #disposed = false;
 
@@ -49,18 +51,19 @@ export class Decoder {
     tensors: TensorStore;
     weights: ReadonlyMap<string, TensorType>;
     banks: readonly Storage[];
-    runs: readonly PreparedRun[];
-    report: readonly RewriteEntry[];
+    runs: readonly DecoderRun[];
+    programs: RunPrograms;
   }) {
     this.backend = parts.backend;
-    this.#ahead = new RunAhead(parts.backend.polls ?? false);
     this.config = parts.config;
     this.options = parts.options;
     this.tensors = parts.tensors;
     this.#weights = parts.weights;
-    this.#executables = new RunExecutables(parts.backend, parts.tensors, parts.config.vocabulary, parts.banks);
     this.#runs = parts.runs;
-    this.#report = parts.report;
+    this.#programs = parts.programs;
+    this.#executables = new RunExecutables({ ...parts, vocabulary: parts.config.vocabulary });
+    this.#session = new DecoderSession(parts.tensors, 'the decoder');
+    this.#ahead = new RunAhead(parts.backend.polls ?? false);
   }
 
   /**
@@ -75,25 +78,25 @@ export class Decoder {
     ropeFactors?: Float32Array,
     promptTokens?: number,
   ): Promise<Decoder> {
-    const described = decoderRuns(backend.kind, config, weights, options, backend.refuses);
-    const maxRows = described.at(-1)?.rows ?? 1;
-    const runs: PreparedRun[] = [];
-    // Decode steps differ in their windows alone.
-    const like = (index: number): Program | undefined => (index > 0 && described[index]?.rows === 1 ? runs[0]?.program : undefined);
-    for (const [index, run] of described.entries()) runs.push(new PreparedRun(run.rows, run.window, () => backend.program(run.graph, like(index))));
-    if (promptTokens !== undefined) beginCompiling(backend, runs, weights, promptTokens);
-    const planned = runsAtLoad(runs).map((run) => run.program.plan);
+    const runs = decoderRuns(backend.kind, config, weights, options, backend.refuses);
+    const programs = new RunPrograms(backend, runs);
+    if (promptTokens !== undefined) programs.beginCompiling(weights.values(), runsOfPrompt(runs, promptTokens));
+    const planned = runsAtLoad(runs).map((run) => programs.of(run).plan);
     const tensors = new TensorStore(backend);
     let banks: readonly Storage[] = [];
     try {
-      await makeTensors(tensors, planned[0]?.graph, config, { positions: options.contextLength, rows: maxRows, ropeFactors });
+      await makeTensors(tensors, planned[0]?.graph, config, {
+        positions: options.contextLength,
+        rows: mostRows(runs),
+        ...(ropeFactors ? { ropeFactors } : {}),
+      });
       banks = await allocateBanks(backend, planned);
     } catch (error) {
       tensors.dispose();
       for (const bank of banks) bank.free();
       throw error;
     }
-    return new Decoder({ backend, config, options, tensors, weights, banks, runs, report: described[0]?.report ?? [] });
+    return new Decoder({ backend, config, options, tensors, weights, banks, runs, programs });
   }
 
   /** Tokens that the cache holds. */
@@ -103,18 +106,18 @@ export class Decoder {
 
   /** What the rewrites of the decode graph fused, and what not. */
   get rewrites(): readonly RewriteEntry[] {
-    return this.#report;
+    return this.#runs[0]?.report ?? [];
   }
 
   /** Distinct kernels of the decode step and of each prefill size. */
   kernels(): readonly { readonly rows: number; readonly kernels: readonly string[] }[] {
-    return this.#runs.map(({ rows, program }) => ({ rows, kernels: program.kernels }));
+    return this.#runs.map((run) => ({ rows: run.rows, kernels: this.#programs.of(run).kernels }));
   }
 
   /** Compiles the runs that a prompt of `tokens` tokens needs (`prompt` is there when they are), and the decode step after it with its draw. Whatever else is asked for waits for its own kernels. */
   warm(tokens = 1): { readonly prompt: Promise<void>; readonly all: Promise<void> } {
-    const prompt = settled(Promise.all(this.#chunks(tokens).map((rows) => this.#executable(this.#runFor(rows)))));
-    const step = settled(this.#drawing(this.#runFor(1, Math.min(this.#position + tokens, this.options.contextLength - 1))));
+    const prompt = settled(Promise.all(promptRuns(tokens, sizesOf(this.#runs)).map((rows) => this.#executables.of(this.#runFor(rows)))));
+    const step = settled(this.#executables.drawing(this.#runFor(1, Math.min(this.#position + tokens, this.options.contextLength - 1))));
     return { prompt, all: settled(Promise.all([prompt, step])) };
   }
 
@@ -141,8 +144,8 @@ export class Decoder {
    * @throws CentellaError E_NUMERICAL where a logit is not a number.
    */
   async nextToken(ids: readonly number[], signal?: AbortSignal): Promise<number> {
-    const [bytes] = await this.#feed(ids, () => this.#sessionRegion(), signal);
-    return this.#tokenOf(bytes);
+    const [bytes] = await this.#feed(ids, () => this.#session.chosen, signal);
+    return this.#checkToken(tokensIn(bytes, 1)[0]);
   }
 
   /**
@@ -150,14 +153,14 @@ export class Decoder {
    * @throws CentellaError E_NUMERICAL where a logit is NaN or plus infinity, or none is finite.
    */
   async nextDrawn(ids: readonly number[], draw: Draw, signal?: AbortSignal): Promise<number> {
-    const [bytes] = await this.#feed(ids, () => this.#sessionRegion(), signal, draw);
-    return this.#tokenOf(bytes);
+    const [bytes] = await this.#feed(ids, () => this.#session.chosen, signal, draw);
+    return this.#checkToken(tokensIn(bytes, 1)[0]);
   }
 
   /** Feeds tokens; resolves with the logits after them, f32 [vocabulary]. */
   async nextLogits(ids: readonly number[], signal?: AbortSignal): Promise<Float32Array> {
-    const [bytes] = await this.#feed(ids, (run) => run.outputRegion(decoderNames.logits), signal);
-    return new Float32Array(Uint8Array.from(bytes ?? []).buffer);
+    const [bytes] = await this.#feed(ids, ({ logits }) => [logits], signal);
+    return f32Of(defined(bytes, 'the logits'));
   }
 
   /**
@@ -211,13 +214,14 @@ export class Decoder {
   /** Submits up to `wanted` runs for the tokens after those on their way: as many as one decode step's window takes. */
   async #runAhead(wanted: number): Promise<void> {
     const position = this.#position + this.#ahead.runs;
-    const run = this.#runFor(1, position);
-    const executable = await this.#continuing(run);
+    const step = this.#runFor(1, position);
+    const { executable } = await this.#continuing(step);
     this.#checkAlive();
-    const runs = Math.min(wanted, run.window - position);
-    this.#ahead.add(runs, executable.start(noWrites, this.#sessionReads(), runs));
-    const next = this.#runs.find((run) => run.rows === 1 && position < run.window && position + compileAhead >= run.window);
-    if (next !== undefined && next.window < this.options.contextLength) this.#continuing(this.#runFor(1, next.window)).catch(() => undefined);
+    const runs = Math.min(wanted, step.window - position);
+    this.#ahead.add(runs, executable.start(noWrites, this.#session.chosen, runs));
+    const next = nextStep(this.#runs, position);
+    // Who needs it hears of its failure.
+    if (next !== undefined) this.#continuing(next).catch(() => undefined);
   }
 
   #forgetAhead(): void {
@@ -234,18 +238,17 @@ export class Decoder {
       const { vocabulary } = this.config;
       const logits = new Float32Array(ids.length * vocabulary);
       const rows = Math.min(ids.length, this.options.prefillChunk);
-      const { graph } = rewrite(decoderGraph(this.config, this.#weights, { ...this.options, rows, maxRows: this.#maxRows, logits: 'all' }));
+      const { graph } = rewrite(decoderGraph(this.config, this.#weights, { ...this.options, rows, maxRows: mostRows(this.#runs), logits: 'all' }));
       const program = this.backend.program(graph);
       const banks = await allocateBanks(this.backend, [program.plan]);
       try {
         const executable = await program.prepare(this.tensors.bindings(program.plan, banks, new Map()));
-        const run = new PreparedRun(rows, this.options.contextLength, () => program);
-        run.arena = new Arena(this.backend, program.plan, banks);
+        const region = new Arena(this.backend, program.plan, banks).outputRegion(decoderNames.logits);
         for (let start = 0; start < ids.length; start += rows) {
           const chunk = ids.slice(start, start + rows);
-          const [bytes] = await executable.run(this.#writes(chunk), [run.outputRegion(decoderNames.logits)]);
-          const values = new Float32Array(Uint8Array.from(bytes ?? []).buffer, 0, chunk.length * vocabulary);
-          logits.set(values, start * vocabulary);
+          const [bytes] = await executable.run(this.#writes(chunk), [region]);
+          const values = f32Of(defined(bytes, 'the logits'));
+          logits.set(values.subarray(0, chunk.length * vocabulary), start * vocabulary);
           this.#position += chunk.length;
         }
         return logits;
@@ -262,11 +265,11 @@ export class Decoder {
       checkRoom(ids.length, this.#position, this.options.contextLength);
       this.#forgetAhead();
       const run = this.#runFor(ids.length);
-      const executable = await this.#executable(run);
+      const { executable } = await this.#executables.of(run);
       await executable.run(this.#writes(ids));
       for (const { storage, offset, bytes } of this.#writes(ids)) await this.backend.write(storage, offset, bytes);
       const live = { rows: ids.length, positions: this.#position + ids.length };
-      return withWork(await executable.profile(), run.program.plan, live);
+      return withWork(await executable.profile(), this.#programs.of(run).plan, live);
     });
   }
 
@@ -279,12 +282,13 @@ export class Decoder {
     this.tensors.dispose();
   }
 
-  get #maxRows(): number {
-    return this.#runs.at(-1)?.rows ?? 1;
-  }
-
   /** Runs all chunks; reads after the last one only. */
-  async #feed(ids: readonly number[], read: (run: PreparedRun) => Region, signal: AbortSignal | undefined, draw?: Draw): Promise<readonly Uint8Array[]> {
+  async #feed(
+    ids: readonly number[],
+    reads: (run: BoundRun) => readonly Region[],
+    signal: AbortSignal | undefined,
+    draw?: Draw,
+  ): Promise<readonly Uint8Array[]> {
     return this.#exclusive(async () => {
       checkIds(ids, this.config.vocabulary);
       checkRoom(ids.length, this.#position, this.options.contextLength);
@@ -292,16 +296,16 @@ export class Decoder {
       let start = 0;
       let chunkBefore = Promise.resolve();
       let results: readonly Uint8Array[] = [];
-      for (const rows of this.#chunks(ids.length)) {
+      for (const rows of promptRuns(ids.length, sizesOf(this.#runs))) {
         throwIfAborted(signal, 'prefill');
         const run = this.#runFor(rows);
         const chunk = ids.slice(start, start + rows);
         start += rows;
         const draws = start === ids.length && draw !== undefined;
-        const executable = await (draws ? this.#drawing(run) : this.#executable(run));
+        const bound = await (draws ? this.#executables.drawing(run) : this.#executables.of(run));
         const writes = draws ? [...this.#writes(chunk), ...(await this.#executables.drawWrites(draw))] : this.#writes(chunk);
         this.#checkAlive();
-        results = await executable.run(writes, start === ids.length ? [read(run)] : []);
+        results = await bound.executable.run(writes, start === ids.length ? reads(bound) : []);
         this.#position += rows;
         // A run without reads resolves as soon as it is submitted: two chunks are on their way at most, and timers and signals are served meanwhile.
         await chunkBefore;
@@ -316,53 +320,18 @@ export class Decoder {
     });
   }
 
-  /** Sizes of the runs that take `tokens` tokens, in order. */
-  #chunks(tokens: number): number[] {
-    return promptRuns(
-      tokens,
-      this.#runs.map(({ rows }) => rows),
-    );
-  }
-
-  #runFor(rows: number, position = this.#position): PreparedRun {
+  #runFor(rows: number, position = this.#position): DecoderRun {
     return runFor(this.#runs, rows, position);
   }
 
-  #executable(run: PreparedRun): Promise<Executable> {
-    return this.#executables.of(run);
-  }
-
-  #continuing(run: PreparedRun): Promise<Executable> {
-    return this.#draws ? this.#drawing(run) : this.#executable(run);
-  }
-
-  #drawing(run: PreparedRun): Promise<Executable> {
-    return this.#executables.drawing(run);
+  /** A decode step that goes on as the run before it chose. */
+  #continuing(run: DecoderRun): Promise<BoundRun> {
+    return this.#draws ? this.#executables.drawing(run) : this.#executables.of(run);
   }
 
   /** The session state before a run over `ids` at the present position. */
-  #writes(ids: readonly number[]): RegionWrite[] {
-    const storage = this.#session();
-    const head = Uint32Array.of(this.#position, ids.length);
-    return [
-      { storage, offset: stateWord.position * 4, bytes: new Uint8Array(head.buffer) },
-      { storage, offset: stateWord.ids * 4, bytes: new Uint8Array(Uint32Array.from(ids).buffer) },
-    ];
-  }
-
-  #session(): Storage {
-    const storage = this.tensors.get(decoderNames.session)?.shards[0]?.storage;
-    if (storage === undefined) throw new DisposedError('the decoder');
-    return storage;
-  }
-
-  #sessionRegion(): Region {
-    return { storage: this.#session(), offset: 0, byteLength: chosenWords * 4 };
-  }
-
-  #sessionReads(): readonly Region[] {
-    this.#sessionRead ??= [this.#sessionRegion()];
-    return this.#sessionRead;
+  #writes(ids: readonly number[]): readonly RegionWrite[] {
+    return this.#session.writes(this.#position, ids);
   }
 
   async #exclusive<T>(work: () => Promise<T>): Promise<T> {
@@ -385,12 +354,6 @@ export class Decoder {
     if (this.#running) throw new BusyError('the decoder is in the middle of a run: await it first');
   }
 
-  /** The token that the last run chose, from the first words of the session state. */
-  #tokenOf(bytes: Uint8Array | undefined): number {
-    const [token] = chosenTokens(new Uint32Array(Uint8Array.from(bytes ?? []).buffer), 1);
-    return this.#checkToken(token);
-  }
-
   #checkToken(token: number | undefined): number {
     if (token !== undefined && token !== noToken) return token;
     this.#canContinue = false;
@@ -405,25 +368,22 @@ function settled(work: Promise<unknown>): Promise<void> {
   return done;
 }
 
-function runFor(runs: readonly PreparedRun[], rows: number, position: number): PreparedRun {
-  const run = runs.find((candidate) => candidate.rows >= rows && position < candidate.window);
-  if (run === undefined) throw new ArgumentError('rows', `${rows} rows are more than the largest run takes`);
-  return run;
+/** Rows that the runs take, ascending. */
+function sizesOf(runs: readonly DecoderRun[]): readonly number[] {
+  return runs.map(({ rows }) => rows);
 }
 
-/** What is needed first is asked for first: what weights pass through, the runs of a prompt of `tokens` tokens, the decode step after it. A failure is told to whoever prepares the run. */
-function beginCompiling(backend: Backend, runs: readonly PreparedRun[], weights: ReadonlyMap<string, TensorType>, tokens: number): void {
-  const sizes = runs.map(({ rows }) => rows);
+function mostRows(runs: readonly DecoderRun[]): number {
+  return runs.at(-1)?.rows ?? 1;
+}
+
+/** The runs that a first prompt of `tokens` tokens needs, in order, and the decode step after it. */
+function runsOfPrompt(runs: readonly DecoderRun[], tokens: number): readonly DecoderRun[] {
   const context = runs.at(-1)?.window ?? 1;
-  backend.warmRows?.(weights.values()).catch(() => undefined);
-  const needed = [...promptRuns(tokens, sizes).map((rows) => runFor(runs, rows, 0)), runFor(runs, 1, Math.min(tokens, context - 1))];
-  for (const { program } of new Set(needed)) program.compile?.().catch(() => undefined);
+  return [...promptRuns(tokens, sizesOf(runs)).map((rows) => runFor(runs, rows, 0)), runFor(runs, 1, Math.min(tokens, context - 1))];
 }
 
 /** Submits on their way at once: a GPU works beside this thread, the CPU backend on it. */
 const submitsAhead: { readonly [K in BackendKind]: number } = { webgpu: 4, cpu: 1 };
-
-/** Tokens before a decode step's window ends at which the next step's kernels are compiled: a tenth of a second of a fast device. */
-const compileAhead = 192;
 
 const noWrites: readonly RegionWrite[] = [];

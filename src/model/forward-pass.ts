@@ -1,19 +1,20 @@
 import { bytesOf, f32Of } from '../core/bytes.js';
 import type { DType } from '../core/dtype.js';
 import { ArgumentError, BusyError, ContextError, DisposedError, defined } from '../core/errors.js';
-import { byteLengthOfType, sameShape, type TensorType } from '../core/tensor.js';
+import { sameShape, type TensorType } from '../core/tensor.js';
 import { rewrite } from '../graph/rewrite.js';
-import { stateWord, stateWords } from '../ops/state.js';
+import { stateWords } from '../ops/state.js';
 import { Arena, allocateBanks } from '../runtime/arena.js';
-import type { Backend, Executable, Program, Region, RegionWrite, Storage } from '../runtime/backend.js';
+import type { Backend, Executable, Program, RegionWrite, Storage } from '../runtime/backend.js';
 import { openBackend } from '../runtime/select.js';
 import { TensorStore } from '../runtime/tensors.js';
 import type { DecoderConfig } from './decoder-config.js';
 import { type CacheType, cacheTensor, decoderGraph, decoderLayerGraph, decoderNames } from './decoder-graph.js';
+import { DecoderSession } from './decoder-session.js';
+import { fillTensors } from './decoder-tensors.js';
 import { type ForwardPassOptions, forwardPassConfig } from './forward-pass-options.js';
 import { forwardPassShaders } from './forward-pass-shaders.js';
 import { encodeSlot, type WeightSlot, weightSlots } from './forward-pass-weights.js';
-import { ropeTable } from './rope-table.js';
 
 export { type ForwardPassOptions, forwardPassConfig } from './forward-pass-options.js';
 
@@ -55,6 +56,7 @@ export class WgslForwardPass {
   readonly #weightType: DType;
   readonly #owned: boolean;
   readonly #tensors: TensorStore;
+  readonly #session: DecoderSession;
   readonly #slots: ReadonlyMap<string, WeightSlot>;
   /** Types of the weights that are uploaded, by tensor. */
   readonly #types = new Map<string, TensorType>();
@@ -73,6 +75,7 @@ export class WgslForwardPass {
     this.#cacheType = options.cacheType ?? 'f32';
     this.#weightType = options.weightType ?? 'f32';
     this.#tensors = new TensorStore(backend);
+    this.#session = new DecoderSession(this.#tensors, 'the forward pass');
     this.#slots = weightSlots(this.#config, options.tiedEmbedding ?? false);
     this.#held = new Array<number>(this.#config.layers).fill(0);
   }
@@ -171,8 +174,8 @@ export class WgslForwardPass {
       for (let start = 0; start < ids.length; start += maxRows) {
         const chunk = ids.slice(start, start + maxRows);
         const { run, arena } = await this.#ready(undefined, chunk.length);
-        const reads = start + chunk.length === ids.length ? [region(arena, decoderNames.logits, vocabulary)] : [];
-        const pending = defined(run.executable, 'the executable').run(this.#session(position + start, chunk), reads);
+        const reads = start + chunk.length === ids.length ? [{ ...arena.outputRegion(decoderNames.logits), byteLength: vocabulary * 4 }] : [];
+        const pending = defined(run.executable, 'the executable').run(this.#session.writes(position + start, chunk), reads);
         this.#held.fill(position + start + chunk.length);
         const [bytes] = await pending;
         if (bytes !== undefined) logits = f32Of(bytes);
@@ -201,8 +204,8 @@ export class WgslForwardPass {
         const x = hidden.subarray(start * width, (start + count) * width);
         const input = inputWrite(arena, bytesOf(x));
         const pending = defined(run.executable, 'the executable').run(
-          [...this.#session(position + start, count), input],
-          [region(arena, decoderNames.hidden, count * width)],
+          [...this.#session.writes(position + start, count), input],
+          [{ ...arena.outputRegion(decoderNames.hidden), byteLength: count * width * 4 }],
         );
         this.#held[layer] = position + start + count;
         const [bytes] = await pending;
@@ -254,14 +257,11 @@ export class WgslForwardPass {
   }
 
   async #allocate(): Promise<void> {
-    const { rotated, ropeBase: base, ropePositionScale: positionScale } = this.#config;
     for (const [name, type] of this.#caches()) await this.#tensors.allocate(name, type, 'kv');
     const session: TensorType = { dtype: 'u32', shape: [stateWords(maxRows)] };
     await this.#tensors.allocate(decoderNames.session, session, 'state');
-    // Padding rows are gathered too: their ids have to be rows of the embedding from the first run on.
-    await this.#tensors.write(decoderNames.session, new Uint8Array(byteLengthOfType(session)));
-    await this.#tensors.allocate(decoderNames.ropeTable, { dtype: 'f32', shape: [this.contextLength, rotated / 2, 2] }, 'constants');
-    await this.#tensors.write(decoderNames.ropeTable, new Uint8Array(ropeTable({ positions: this.contextLength, rotated, base, positionScale }).buffer));
+    await this.#tensors.allocate(decoderNames.ropeTable, { dtype: 'f32', shape: [this.contextLength, this.#config.rotated / 2, 2] }, 'constants');
+    await fillTensors(this.#tensors, this.#config, { positions: this.contextLength, rows: maxRows });
   }
 
   #caches(): readonly (readonly [name: string, type: TensorType])[] {
@@ -298,15 +298,6 @@ export class WgslForwardPass {
     this.#banks = await allocateBanks(this.backend, plans);
   }
 
-  /** The session state before a run at `position`; `ids` are token ids, or how many rows there are. */
-  #session(position: number, ids: readonly number[] | number): RegionWrite[] {
-    const { storage } = defined(this.#tensors.get(decoderNames.session)?.shards[0], 'the session state');
-    const head = Uint32Array.of(position, typeof ids === 'number' ? ids : ids.length);
-    const writes = [{ storage, offset: stateWord.position * 4, bytes: new Uint8Array(head.buffer) }];
-    if (typeof ids !== 'number') writes.push({ storage, offset: stateWord.ids * 4, bytes: new Uint8Array(Uint32Array.from(ids).buffer) });
-    return writes;
-  }
-
   #checkWeights(missing: readonly string[]): void {
     if (missing.length === 0) return;
     const shown = missing.slice(0, 5).join(', ');
@@ -339,15 +330,6 @@ export class WgslForwardPass {
       this.#running = false;
     }
   }
-}
-
-/** The first `count` numbers of an output. */
-function region(arena: Arena, name: string, count: number): Region {
-  const output = defined(
-    arena.plan.graph.outputs.find((candidate) => candidate.name === name),
-    `the output ${name}`,
-  );
-  return { ...arena.region(output.node), byteLength: count * 4 };
 }
 
 function inputWrite(arena: Arena, bytes: Uint8Array): RegionWrite {

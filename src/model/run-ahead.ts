@@ -1,7 +1,7 @@
 /** Decode runs on their way while earlier tokens are still being read: several runs to a submit, several submits to a device, which so never waits for this thread. */
 
-import { chosenTokens } from '../ops/state.js';
 import type { Submission } from '../runtime/backend.js';
+import { tokensIn } from './decoder-session.js';
 
 /** Milliseconds of runs that one submit holds: tokens of one submit arrive together, and a reader should not notice. */
 const submitMs = 5;
@@ -90,7 +90,7 @@ export class RunAhead {
       const asked = performance.now();
       const [bytes] = await first.submission.read();
       this.#note(first.runs, asked, performance.now());
-      this.#arrived = chosenTokens(new Uint32Array(Uint8Array.from(bytes ?? []).buffer), first.runs);
+      this.#arrived = tokensIn(bytes, first.runs);
       this.#taken = 0;
     }
     return this.#arrived[this.#taken++];

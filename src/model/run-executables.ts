@@ -1,43 +1,57 @@
-/** The runs of a decoder bound to memory: compiled when they are first needed, over banks that they share. */
+/** The runs of a decoder bound to memory: each compiled when it is first needed, over banks that they share. */
 
 import { DisposedError } from '../core/errors.js';
 import { Arena, allocateBanks } from '../runtime/arena.js';
-import type { Backend, Executable, RegionWrite, Storage } from '../runtime/backend.js';
+import type { Backend, Executable, Region, RegionWrite, Storage } from '../runtime/backend.js';
 import type { TensorStore } from '../runtime/tensors.js';
 import { decoderNames } from './decoder-graph.js';
+import type { DecoderRun } from './decoder-runs.js';
 import { type Draw, DrawProgram } from './draw-program.js';
-import type { PreparedRun } from './prepared-run.js';
+import type { RunPrograms } from './run-programs.js';
+
+/** A run that can be submitted. */
+export interface BoundRun {
+  readonly executable: Executable;
+  /** Where it leaves the logits of its last live row. */
+  readonly logits: Region;
+}
 
 export class RunExecutables {
   readonly #backend: Backend;
+  readonly #programs: RunPrograms;
   readonly #tensors: TensorStore;
   readonly #vocabulary: number;
   /** As large as the decode step and the largest run want them. */
   readonly #banks: readonly Storage[];
   /** Of runs that do not fit into the shared ones. */
   readonly #ownBanks: Storage[] = [];
+  readonly #bound = new Map<DecoderRun, Promise<BoundRun>>();
+  readonly #drawing = new Map<DecoderRun, Promise<BoundRun>>();
   #drawProgram: Promise<DrawProgram> | undefined;
   /** To be freed. */
   #made: DrawProgram | undefined;
   #disposed = false;
 
-  constructor(backend: Backend, tensors: TensorStore, vocabulary: number, banks: readonly Storage[]) {
-    this.#backend = backend;
-    this.#tensors = tensors;
-    this.#vocabulary = vocabulary;
-    this.#banks = banks;
+  constructor(parts: { backend: Backend; programs: RunPrograms; tensors: TensorStore; vocabulary: number; banks: readonly Storage[] }) {
+    this.#backend = parts.backend;
+    this.#programs = parts.programs;
+    this.#tensors = parts.tensors;
+    this.#vocabulary = parts.vocabulary;
+    this.#banks = parts.banks;
   }
 
   /** The run by itself. */
-  of(run: PreparedRun): Promise<Executable> {
-    run.executable ??= this.#prepare(run);
-    return run.executable;
+  of(run: DecoderRun): Promise<BoundRun> {
+    const bound = this.#bound.get(run) ?? this.#bind(run);
+    this.#bound.set(run, bound);
+    return bound;
   }
 
   /** The run with a draw from its logits after it. */
-  drawing(run: PreparedRun): Promise<Executable> {
-    run.drawing ??= this.#prepareDrawing(run);
-    return run.drawing;
+  drawing(run: DecoderRun): Promise<BoundRun> {
+    const drawing = this.#drawing.get(run) ?? this.#bindDrawing(run);
+    this.#drawing.set(run, drawing);
+    return drawing;
   }
 
   /** What is written before the first run that draws. */
@@ -52,8 +66,9 @@ export class RunExecutables {
     this.#made?.dispose();
   }
 
-  async #prepare(run: PreparedRun): Promise<Executable> {
-    const { plan } = run.program;
+  async #bind(run: DecoderRun): Promise<BoundRun> {
+    const program = this.#programs.of(run);
+    const { plan } = program;
     const fits = plan.memory.banks.every((bytes, index) => bytes <= (this.#banks[index]?.byteLength ?? 0));
     const banks = fits ? this.#banks : await allocateBanks(this.#backend, [plan]);
     if (!fits) this.#ownBanks.push(...banks);
@@ -62,15 +77,15 @@ export class RunExecutables {
       for (const bank of this.#ownBanks.splice(0)) bank.free();
       throw new DisposedError('the decoder');
     }
-    run.arena = new Arena(this.#backend, plan, banks);
-    return run.program.prepare(this.#tensors.bindings(plan, banks, new Map()));
+    const logits = new Arena(this.#backend, plan, banks).outputRegion(decoderNames.logits);
+    return { executable: await program.prepare(this.#tensors.bindings(plan, banks, new Map())), logits };
   }
 
-  async #prepareDrawing(run: PreparedRun): Promise<Executable> {
-    const executable = await this.of(run);
+  async #bindDrawing(run: DecoderRun): Promise<BoundRun> {
+    const { executable, logits } = await this.of(run);
     this.#drawProgram ??= this.#makeDrawProgram();
     const program = await this.#drawProgram;
-    return executable.followedBy(await program.prepare(run.outputRegion(decoderNames.logits)));
+    return { executable: executable.followedBy(await program.prepare(logits)), logits };
   }
 
   async #makeDrawProgram(): Promise<DrawProgram> {

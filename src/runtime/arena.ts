@@ -116,6 +116,13 @@ export class Arena {
     return this.#range(id, 0, roundUp(byteLength, 4));
   }
 
+  /** As `region`, for an output of the plan's graph. @throws ArgumentError where there is none of that name. */
+  outputRegion(name: string): Region {
+    const output = this.plan.graph.outputs.find((candidate) => candidate.name === name);
+    if (output === undefined) throw new ArgumentError('name', `the graph has no output "${name}"`);
+    return this.region(output.node);
+  }
+
   /** Frees the banks. */
   free(): void {
     for (const bank of this.banks) bank.free();
