@@ -169,10 +169,11 @@ export class BatchRecord {
       const reading = x instanceof TensorView && x.numel === size ? readingOf(x, x.data.size) : undefined;
       return reading?.kind === 'repeated' ? reading.shape : undefined;
     });
-    // All of them repeated along one axis would lose it: the first is copied then.
-    const whole = shapes.map((repeated) => repeated ?? shape).reduce((p, q) => broadcastShapes(operation, p, q));
+    // An axis along which none of them has its elements would be lost: the first that repeats is copied then.
+    const whole = operands.map((x, i) => shapes[i] ?? (this.sizeOf(x) === size ? shape : [])).reduce((p, q) => broadcastShapes(operation, p, q));
+    const copied = sameShape(whole, shape) ? undefined : shapes.find((repeated) => repeated !== undefined);
     return operands.map((x, i): BatchInput => {
-      const repeated = sameShape(whole, shape) || i > 0 ? shapes[i] : undefined;
+      const repeated = shapes[i] === copied ? undefined : shapes[i];
       if (repeated === undefined || !(x instanceof TensorView)) {
         const id = this.buffer(operation, x);
         return this.shaped(id, id.size === size ? shape : [1]);
