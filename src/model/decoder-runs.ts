@@ -85,14 +85,13 @@ export function runFor(runs: readonly DecoderRun[], rows: number, position: numb
   );
 }
 
-/** Positions before a decode step's window ends at which the next step's kernels are compiled: a tenth of a second of a fast device. */
-const compileAhead = 192;
+/** Tokens ahead of which the kernels of a decode step are compiled: some tenths of a second of a fast device, whose driver takes one or two for a kernel that it has not seen. */
+const compileAhead = 512;
 
-/** The decode step that takes over from the one at `position`, where that is soon. */
-export function nextStep(runs: readonly DecoderRun[], position: number): DecoderRun | undefined {
-  const { window } = runFor(runs, 1, position);
-  const step = runs.find((run) => run.rows === 1 && window < run.window);
-  return position + compileAhead >= window ? step : undefined;
+/** The decode steps that the next `left` tokens from `position` on come to, as far ahead as they are worth compiling. */
+export function stepsAhead(runs: readonly DecoderRun[], position: number, left: number): readonly DecoderRun[] {
+  const end = position + Math.min(left, compileAhead);
+  return runs.filter(({ rows, window }, i) => rows === 1 && position < window && (runs[i - 1]?.window ?? 0) < end);
 }
 
 function fused(plain: RewriteResult, refuses: Refusal, window: number): RewriteResult {

@@ -10,7 +10,7 @@ import { TensorStore } from '../runtime/tensors.js';
 import { checkIds, checkRoom } from './decoder-checks.js';
 import type { DecoderConfig } from './decoder-config.js';
 import { decoderGraph, decoderNames } from './decoder-graph.js';
-import { type DecoderOptions, type DecoderRun, decoderRuns, nextStep, runFor, runsAtLoad } from './decoder-runs.js';
+import { type DecoderOptions, type DecoderRun, decoderRuns, runFor, runsAtLoad, stepsAhead } from './decoder-runs.js';
 import { DecoderSession, tokensIn } from './decoder-session.js';
 import { makeTensors } from './decoder-tensors.js';
 import type { Draw } from './draw-program.js';
@@ -190,7 +190,7 @@ export class Decoder {
       const useful = Math.max(1, Math.min(wanted, this.options.contextLength - this.#position));
       while (ahead.submits < submitsAhead[this.backend.kind] && ahead.runs < useful) {
         try {
-          await this.#runAhead(Math.min(ahead.submitRuns, useful - ahead.runs));
+          await this.#runAhead(useful - ahead.runs);
         } catch (error) {
           this.#checkAlive();
           // Tokens that were asked for before come first: the call that has none of them left fails.
@@ -211,15 +211,16 @@ export class Decoder {
     });
   }
 
-  /** Submits up to `wanted` runs for the tokens after those on their way: as many as one decode step's window takes. */
-  async #runAhead(wanted: number): Promise<void> {
+  /** Submits runs for the tokens after those on their way: of the `left` tokens that may be wanted as many as one submit holds and one decode step's window takes. */
+  async #runAhead(left: number): Promise<void> {
     const position = this.#position + this.#ahead.runs;
     const step = this.#runFor(1, position);
     const { executable } = await this.#continuing(step);
     this.#checkAlive();
-    const runs = Math.min(wanted, step.window - position);
+    const runs = Math.min(left, this.#ahead.submitRuns, step.window - position);
     this.#ahead.add(runs, executable.start(noWrites, this.#session.chosen, runs));
-    const next = nextStep(this.#runs, position);
+    // One a submit: planning it takes a few milliseconds of this thread.
+    const next = stepsAhead(this.#runs, position, left).find((later) => !this.#executables.isAsked(later, this.#draws));
     // Who needs it hears of its failure.
     if (next !== undefined) this.#continuing(next).catch(() => undefined);
   }

@@ -54,6 +54,11 @@ export class RunExecutables {
     return drawing;
   }
 
+  /** Whether somebody has asked for a run, by itself or drawing, so that it is bound or about to be. */
+  isAsked(run: DecoderRun, draws: boolean): boolean {
+    return (draws ? this.#drawing : this.#bound).has(run);
+  }
+
   /** What is written before the first run that draws. */
   async drawWrites(draw: Draw): Promise<readonly RegionWrite[]> {
     return (await this.#drawProgram)?.writes(draw) ?? [];

@@ -8,6 +8,7 @@ import { decoderNames } from '../../src/model/decoder-graph.js';
 import { samplingWords } from '../../src/ops/sampling-state.js';
 import { stateWords } from '../../src/ops/state.js';
 import { WebGpuBackend } from '../../src/runtime/webgpu-backend.js';
+import { testAdapterName } from '../support/adapter-name.js';
 import { makeDecoder } from '../support/models.js';
 import { syntheticModel } from '../support/synthetic.js';
 
@@ -122,3 +123,28 @@ describe('a decode step after warm-up', () => {
     await expect(decoder.continueGreedy()).rejects.toMatchObject({ code: 'E_DISPOSED' });
   });
 });
+
+// Fused attention, whose windows these are, wants subgroups of 8.
+if (testAdapterName() !== 'swiftshader') {
+  test.runIf(testAdapterName() !== 'swiftshader')(
+    'attention is compiled for the windows that the wanted tokens come to, ahead of them, and for no others',
+    async () => {
+      const backend = new WebGpuBackend(await GpuDevice.request({ checked: true }), { kernels: { activations: 'f32' } });
+      try {
+        const decoder = await makeDecoder(backend, syntheticModel({ width: 64 }), { contextLength: 700, prefillChunk, cacheType: 'f16' });
+        const compiled = (): number => backend.gpu.pipelines.stats.compiles;
+        await decoder.nextToken([1]);
+        await decoder.continueGreedy(2);
+        const before = compiled();
+        for (let wanted = 100; wanted > 90; wanted--) await decoder.continueGreedy(wanted);
+        expect(compiled()).toBe(before);
+        // Positions 12 to 300: windows of 128, which is there, 256 and 384.
+        for (let wanted = 288; wanted > 268; wanted--) await decoder.continueGreedy(wanted);
+        expect(compiled()).toBe(before + 2);
+        decoder.dispose();
+      } finally {
+        backend.dispose();
+      }
+    },
+  );
+}
