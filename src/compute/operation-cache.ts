@@ -74,7 +74,11 @@ export class OperationCache {
     this.#graphs.delete(key);
     const cached = known ?? cacheable(compileOperation(operation, backend));
     this.#graphs.set(key, cached);
-    if (known === undefined) cached.compiling.catch(() => this.#graphs.delete(key));
+    if (known === undefined)
+      cached.compiling.catch(() => {
+        // It may have left long ago, and another attempt may have come in its place.
+        if (this.#graphs.get(key) === cached) this.#graphs.delete(key);
+      });
     for (const [oldest, { hold }] of this.#graphs) {
       if (this.#graphs.size <= this.#limit) break;
       this.#graphs.delete(oldest);

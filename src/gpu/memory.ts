@@ -68,16 +68,19 @@ export class GpuMemory {
     const allocation = this.#create(request, size);
     // Popped in the same turn as pushed, so that concurrent callers cannot take each other's scope.
     const answers = [this.#device.popErrorScope(), this.#device.popErrorScope()];
-    const errors = await Promise.all(answers).catch(async (error: unknown) => {
-      throw await this.#health.explain(error, `allocating "${request.label}"`);
-    });
-    const refusal = errors.find((error) => error !== null);
-    if (refusal !== undefined && refusal !== null) {
+    try {
+      const errors = await Promise.all(answers).catch(async (error: unknown) => {
+        throw await this.#health.explain(error, `allocating "${request.label}"`);
+      });
+      const refusal = errors.find((error) => error !== null);
+      if (refusal !== undefined && refusal !== null) throw this.#refusal(request, `the device refused it: ${refusal.message}`, this.#limits.maxBufferSize);
+      this.#health.check();
+      return allocation;
+    } catch (error) {
+      // A device that was lost meanwhile grants nothing either.
       allocation.free();
-      throw this.#refusal(request, `the device refused it: ${refusal.message}`, this.#limits.maxBufferSize);
+      throw error;
     }
-    this.#health.check();
-    return allocation;
   }
 
   /** As `allocate`, without waiting for the device: its refusal comes with the next check of the device. For small buffers. */

@@ -116,8 +116,11 @@ export class Decoder {
 
   /** Compiles the runs that a prompt of `tokens` tokens needs (`prompt` is there when they are), and the decode step after it with its draw. Whatever else is asked for waits for its own kernels. */
   warm(tokens = 1): { readonly prompt: Promise<void>; readonly all: Promise<void> } {
-    const prompt = settled(Promise.all(promptRuns(tokens, sizesOf(this.#runs)).map((rows) => this.#executables.of(this.#runFor(rows)))));
-    const step = settled(this.#executables.drawing(this.#runFor(1, Math.min(this.#position + tokens, this.options.contextLength - 1))));
+    // A full cache has no next position: what would run after a rewind is compiled.
+    const last = this.options.contextLength - 1;
+    const first = Math.min(this.#position, last);
+    const prompt = settled(Promise.all(promptRuns(tokens, sizesOf(this.#runs)).map((rows) => this.#executables.of(this.#runFor(rows, first)))));
+    const step = settled(this.#executables.drawing(this.#runFor(1, Math.min(this.#position + tokens, last))));
     return { prompt, all: settled(Promise.all([prompt, step])) };
   }
 

@@ -135,8 +135,9 @@ export class WgslForwardPass {
   }
 
   /**
-   * Uploads or replaces a weight: matrices [outputs, inputs] as numbers (encoded as `type`) or as packed blocks in ggml's layout, norms and biases as f32 numbers.
-   * @throws ArgumentError for an unknown name or a wrong length; UnsupportedError for a type that the backend does not multiply.
+   * Uploads or replaces a weight: matrices [outputs, inputs] as numbers (encoded as `type`) or as packed blocks in ggml's layout, norms and biases as f32 numbers. One of another type takes
+   * the place of the old one, which is freed first: where that fails the weight is missing.
+   * @throws ArgumentError for an unknown name or a wrong length; UnsupportedError for a type that the backend does not multiply; OutOfMemoryError.
    */
   async uploadWeight(name: string, data: Float32Array | Uint8Array, options: { readonly type?: DType } = {}): Promise<void> {
     const slot = this.#slots.get(name);
@@ -273,10 +274,17 @@ export class WgslForwardPass {
   async #ready(layer: number | undefined, count: number): Promise<{ readonly run: Run; readonly arena: Arena }> {
     const rows = 2 ** Math.ceil(Math.log2(count));
     const key = `${layer ?? 'model'} ${rows}`;
-    const run = this.#runs.get(key) ?? { rows, program: this.#program(layer, rows), executable: undefined };
+    const known = this.#runs.get(key);
+    const run = known ?? { rows, program: this.#program(layer, rows), executable: undefined };
     this.#runs.set(key, run);
-    await this.#growBanks();
+    await this.#growBanks().catch((error: unknown) => {
+      // Smaller runs need no room for one that does not fit.
+      if (known === undefined) this.#runs.delete(key);
+      throw error;
+    });
+    this.#checkAlive();
     run.executable ??= await run.program.prepare(this.#tensors.bindings(run.program.plan, this.#banks, new Map()));
+    this.#checkAlive();
     return { run, arena: new Arena(this.backend, run.program.plan, this.#banks) };
   }
 
@@ -295,7 +303,11 @@ export class WgslForwardPass {
     for (const bank of this.#banks) bank.free();
     this.#banks = [];
     for (const run of this.#runs.values()) run.executable = undefined;
-    this.#banks = await allocateBanks(this.backend, plans);
+    const banks = await allocateBanks(this.backend, plans);
+    // What was allocated after `dispose` is nobody's.
+    if (this.#disposed) for (const bank of banks) bank.free();
+    this.#checkAlive();
+    this.#banks = banks;
   }
 
   #checkWeights(missing: readonly string[]): void {
@@ -321,14 +333,20 @@ export class WgslForwardPass {
   }
 
   async #exclusive<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#disposed) throw new DisposedError('the forward pass');
+    this.#checkAlive();
     if (this.#running) throw new BusyError('the forward pass is in the middle of a call: await it first');
     this.#running = true;
     try {
       return await work();
+    } catch (error) {
+      throw error instanceof DisposedError && this.#disposed ? new DisposedError('the forward pass', { cause: error }) : error;
     } finally {
       this.#running = false;
     }
+  }
+
+  #checkAlive(): void {
+    if (this.#disposed) throw new DisposedError('the forward pass');
   }
 }
 

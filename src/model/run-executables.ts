@@ -24,7 +24,7 @@ export class RunExecutables {
   /** As large as the decode step and the largest run want them. */
   readonly #banks: readonly Storage[];
   /** Of runs that do not fit into the shared ones. */
-  readonly #ownBanks: Storage[] = [];
+  readonly #ownBanks = new Set<Storage>();
   readonly #bound = new Map<DecoderRun, Promise<BoundRun>>();
   readonly #drawing = new Map<DecoderRun, Promise<BoundRun>>();
   #drawProgram: Promise<DrawProgram> | undefined;
@@ -42,16 +42,12 @@ export class RunExecutables {
 
   /** The run by itself. */
   of(run: DecoderRun): Promise<BoundRun> {
-    const bound = this.#bound.get(run) ?? this.#bind(run);
-    this.#bound.set(run, bound);
-    return bound;
+    return kept(this.#bound, run, () => this.#bind(run));
   }
 
   /** The run with a draw from its logits after it. */
   drawing(run: DecoderRun): Promise<BoundRun> {
-    const drawing = this.#drawing.get(run) ?? this.#bindDrawing(run);
-    this.#drawing.set(run, drawing);
-    return drawing;
+    return kept(this.#drawing, run, () => this.#bindDrawing(run));
   }
 
   /** Whether somebody has asked for a run, by itself or drawing, so that it is bound or about to be. */
@@ -76,19 +72,28 @@ export class RunExecutables {
     const { plan } = program;
     const fits = plan.memory.banks.every((bytes, index) => bytes <= (this.#banks[index]?.byteLength ?? 0));
     const banks = fits ? this.#banks : await allocateBanks(this.#backend, [plan]);
-    if (!fits) this.#ownBanks.push(...banks);
-    if (this.#disposed) {
+    const own = fits ? [] : banks;
+    for (const bank of own) this.#ownBanks.add(bank);
+    try {
       // What was allocated after `dispose` is nobody's.
-      for (const bank of this.#ownBanks.splice(0)) bank.free();
-      throw new DisposedError('the decoder');
+      if (this.#disposed) throw new DisposedError('the decoder');
+      const logits = new Arena(this.#backend, plan, banks).outputRegion(decoderNames.logits);
+      return { executable: await program.prepare(this.#tensors.bindings(plan, banks, new Map())), logits };
+    } catch (error) {
+      for (const bank of own) {
+        bank.free();
+        this.#ownBanks.delete(bank);
+      }
+      throw error;
     }
-    const logits = new Arena(this.#backend, plan, banks).outputRegion(decoderNames.logits);
-    return { executable: await program.prepare(this.#tensors.bindings(plan, banks, new Map())), logits };
   }
 
   async #bindDrawing(run: DecoderRun): Promise<BoundRun> {
     const { executable, logits } = await this.of(run);
-    this.#drawProgram ??= this.#makeDrawProgram();
+    this.#drawProgram ??= this.#makeDrawProgram().catch((error: unknown) => {
+      this.#drawProgram = undefined;
+      throw error;
+    });
     const program = await this.#drawProgram;
     return { executable: executable.followedBy(await program.prepare(logits)), logits };
   }
@@ -104,4 +109,14 @@ export class RunExecutables {
     this.#made.dispose();
     throw new DisposedError('the decoder');
   }
+}
+
+/** What was made for a key, or is being made. What failed, for want of memory say, is made anew when it is asked for again. */
+function kept<Key, Value>(made: Map<Key, Promise<Value>>, key: Key, make: () => Promise<Value>): Promise<Value> {
+  const known = made.get(key);
+  if (known !== undefined) return known;
+  const making = make();
+  made.set(key, making);
+  making.catch(() => made.delete(key));
+  return making;
 }

@@ -119,6 +119,8 @@ export interface Backend {
    * where `weights.pack` and `write` are all there is.
    */
   writeRows?(storage: Storage, type: TensorType, firstRow: number, rows: Uint8Array): Promise<void>;
+  /** Gives back the memory that rows pass through on their way, once the writes in flight are done; the next one takes new. */
+  endWrites?(): void;
   /** Compiles what `writeRows` takes for weights of these types: before all else, where many kernels are to be compiled. */
   warmRows?(types: Iterable<TensorType>): Promise<void>;
   /** The bytes as they are when it is called: after every run asked for before, before every later one. */

@@ -123,6 +123,7 @@ export class TensorStore {
   dispose(): void {
     this.#disposed = true;
     for (const name of [...this.#tensors.keys()]) this.free(name);
+    this.#backend.endWrites?.();
   }
 
   #check(): void {

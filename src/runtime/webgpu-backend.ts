@@ -152,7 +152,11 @@ export class WebGpuBackend implements Backend {
       plan,
       kernels: [...new Set(plan.steps.map((step) => step.kernel.key))],
       compile: () => this.gpu.pipelines.warm(plan.steps.map((step) => step.kernel)),
-      prepare: (bindings) => prepare(this.gpu, this.#readback, plan, bindings),
+      prepare: (bindings) => {
+        // Who prepares to run has the weights on the device, as a rule.
+        this.endWrites();
+        return prepare(this.gpu, this.#readback, plan, bindings);
+      },
     };
   }
 
@@ -172,6 +176,10 @@ export class WebGpuBackend implements Backend {
   async writeRows(storage: Storage, type: TensorType, firstRow: number, rows: Uint8Array): Promise<void> {
     if (this.#weightUpload.takes(type)) await this.#weightUpload.write(bufferOf(storage), type, firstRow, rows);
     else for (const { offset, bytes } of this.weights.pack(type, firstRow, rows)) await this.write(storage, offset, bytes);
+  }
+
+  endWrites(): void {
+    this.#weightUpload.release();
   }
 
   warmRows(types: Iterable<TensorType>): Promise<void> {
@@ -197,7 +205,7 @@ export class WebGpuBackend implements Backend {
   }
 
   idle(): Promise<void> {
-    this.#weightUpload.release();
+    this.endWrites();
     return this.gpu.idle();
   }
 
@@ -219,7 +227,7 @@ export class WebGpuBackend implements Backend {
 
   dispose(): void {
     this.#readback.dispose();
-    this.#weightUpload.release();
+    this.endWrites();
     if (this.#owned) this.gpu.dispose();
   }
 }

@@ -57,6 +57,14 @@ describe('GpuMemory', () => {
     expect(gpu.memory.availableBytes).toBe(0);
   });
 
+  it('counts nothing that a device which is lost meanwhile has not granted', async () => {
+    const gpu = await open();
+    const granting = gpu.memory.allocate(request('large', 2 * mib));
+    gpu.device.destroy();
+    await expect(granting).rejects.toMatchObject({ code: 'E_DEVICE_LOST' });
+    expect(gpu.memory.ledger().bytes).toBe(0);
+  });
+
   it('refuses more than one buffer holds, and nonsense', async () => {
     const gpu = await open();
     const { maxBufferSize } = gpu.capabilities.limits;

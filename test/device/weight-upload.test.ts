@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { GpuMatmulCache } from '../../src/compute/matmul-cache/matmul-cache.js';
 import { byteLengthOfType, type TensorType } from '../../src/core/tensor.js';
 import { GpuDevice } from '../../src/gpu/device.js';
 import { gpuWeightStore } from '../../src/kernels/weights.js';
@@ -80,6 +81,19 @@ it('brings rows of plain types that are stored without padding, in pieces, throu
   upload.release();
   target.free();
   expect(gpu.memory.ledger().byClass.staging.bytes).toBe(0);
+});
+
+it('gives its memory back before a product is prepared, and at the end of a cache that never had one', async () => {
+  const data = new Float32Array(1 << 20);
+  for (const warms of [true, false]) {
+    const cache = new GpuMatmulCache(gpu);
+    await cache.uploadWeight('w', data, 1024, 1024);
+    expect(gpu.memory.ledger().byClass.staging.bytes).toBeGreaterThan(data.byteLength);
+    if (warms) await cache.warm('w', 1);
+    else cache.dispose();
+    expect(gpu.memory.ledger().byClass.staging.bytes).toBe(0);
+    cache.dispose();
+  }
 });
 
 it('leaves small weights, and rows that are padded, to the host', () => {

@@ -5,12 +5,28 @@ import { GpuCommandBatch } from '../../src/compute/batch.js';
 import { GpuBackend } from '../../src/compute/gpu-backend.js';
 import { GpuMatmulCache } from '../../src/compute/matmul-cache/matmul-cache.js';
 import { DisposedError } from '../../src/core/errors.js';
+import { WgslForwardPass } from '../../src/model/forward-pass.js';
 import type { Backend } from '../../src/runtime/backend.js';
 import { makeDecoder } from './models.js';
+import { type PlainShape, plainWeights } from './plain-decoder.js';
 import { syntheticModel } from './synthetic.js';
 
 const model = syntheticModel({ dtype: 'q8_0', layers: 1 });
 const ones = new Float32Array(64).fill(1);
+
+const shape: PlainShape = {
+  numLayers: 1,
+  hiddenDim: 32,
+  numHeads: 2,
+  numKvHeads: 1,
+  headDim: 16,
+  intermediateDim: 64,
+  vocabSize: 48,
+  eps: 1e-5,
+  ropeBase: 1e4,
+  ropePairing: 'adjacent',
+  qkvBias: false,
+};
 
 /** Turns of the event loop that lie between the calls and their end: each lets them come a little further. */
 const delays = [0, 1, 3];
@@ -130,6 +146,23 @@ export function disposeSuite(name: string, open: () => Promise<Backend>): void {
         for (const token of await seen) expect(token).toBeLessThan(model.config.vocabulary);
         await expect(decoder.continueGreedy()).rejects.toThrow(DisposedError);
         expect(kept()).toBe(before);
+      }
+    });
+
+    test('of a forward pass, in its prompt and in its first token', async () => {
+      const before = kept();
+      const weights = plainWeights(shape, 1);
+      for (const tokens of [[1, 2, 3, 4], [5]]) {
+        for (const delay of delays) {
+          const pass = await WgslForwardPass.create({ ...shape, contextLength: 8, backend });
+          for (const [weight, data] of weights) await pass.uploadWeight(weight, data);
+          const seen = ended([pass.forwardModel(tokens, 0)]);
+          await turns(delay);
+          pass.dispose();
+          for (const logits of await seen) expect(logits).toHaveLength(shape.vocabSize);
+          await expect(pass.forwardModel(1, 0)).rejects.toThrow('the forward pass was used after dispose()');
+          expect(kept()).toBe(before);
+        }
       }
     });
 
