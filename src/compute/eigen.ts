@@ -36,7 +36,7 @@ export interface EigenResult {
 }
 
 /** From this n on a GPU is asked: below, f64 on the host is done before a device has answered once a sweep. */
-export const smallestOnDevice = 65;
+const smallestOnDevice = 65;
 
 const defaultTolerance: Readonly<Record<BackendKind, number>> = { webgpu: 1e-8, cpu: 1e-12 };
 

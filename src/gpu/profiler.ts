@@ -17,12 +17,6 @@ export interface StepTime {
   readonly ns: number;
 }
 
-export interface LabelTime {
-  readonly label: string;
-  readonly count: number;
-  readonly ns: number;
-}
-
 /** Timestamps in one query set: WebGPU's bound is 4096. */
 const queriesPerSet = 4096;
 const passesPerSet = queriesPerSet / 2;
@@ -145,16 +139,4 @@ async function timestamps(gpu: GpuDevice, recorder: Recorder, passes: readonly (
     resolved.free();
     querySet.destroy();
   }
-}
-
-/** Times added up by label, the slowest first. */
-export function timesByLabel(times: readonly StepTime[]): readonly LabelTime[] {
-  const sums = new Map<string, { label: string; count: number; ns: number }>();
-  for (const { label, ns } of times) {
-    const sum = sums.get(label) ?? { label, count: 0, ns: 0 };
-    sums.set(label, sum);
-    sum.count++;
-    sum.ns += ns;
-  }
-  return [...sums.values()].sort((a, b) => b.ns - a.ns);
 }

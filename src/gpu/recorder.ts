@@ -56,23 +56,11 @@ export class Recorder {
     return this.#kinds[index];
   }
 
-  /** Another grid for a recorded dispatch, for kernels whose work grows with the position. A zero leaves the dispatch out. */
-  setGrid(index: number, x: number, y: number, z: number): void {
-    this.#assertIndex(index);
-    this.#grids[3 * index] = x;
-    this.#grids[3 * index + 1] = y;
-    this.#grids[3 * index + 2] = z;
-  }
-
   /** Encodes the dispatches `from` to `to` (exclusive). State that does not change from one to the next is not set again: each call costs a microsecond. */
   record(pass: GPUComputePassEncoder, from = 0, to = this.length): void {
     let currentPipeline: GPUComputePipeline | undefined;
     let currentGroup: GPUBindGroup | undefined;
     for (let index = from; index < to; index++) {
-      const x = this.#grids[3 * index] as number;
-      const y = this.#grids[3 * index + 1] as number;
-      const z = this.#grids[3 * index + 2] as number;
-      if (x === 0 || y === 0 || z === 0) continue;
       const pipeline = this.#pipelines[index] as GPUComputePipeline;
       if (pipeline !== currentPipeline) {
         pass.setPipeline(pipeline);
@@ -83,7 +71,7 @@ export class Recorder {
         pass.setBindGroup(0, group);
         currentGroup = group;
       }
-      pass.dispatchWorkgroups(x, y, z);
+      pass.dispatchWorkgroups(this.#grids[3 * index] as number, this.#grids[3 * index + 1] as number, this.#grids[3 * index + 2] as number);
     }
   }
 

@@ -100,7 +100,7 @@ ${last}`,
 }
 
 /** The winners of every chunk of every row: pairs (order, index), or the index alone where a row is one chunk. */
-export function argmaxKernel(rows: number, width: number, subgroups: SubgroupRange | undefined): GpuKernel {
+function argmaxKernel(rows: number, width: number, subgroups: SubgroupRange | undefined): GpuKernel {
   const chunks = Math.ceil(width / chunkSize);
   const duel = contest(subgroups);
   return defineKernel({
@@ -131,7 +131,7 @@ ${duel.body}  if (local == 0u) { y[group] = ${chunks > 1 ? 'vec2<u32>(best, at)'
 }
 
 /** The best of a row's chunks. */
-export function argmaxMergeKernel(rows: number, chunks: number, subgroups: SubgroupRange | undefined): GpuKernel {
+function argmaxMergeKernel(rows: number, chunks: number, subgroups: SubgroupRange | undefined): GpuKernel {
   const duel = contest(subgroups);
   return defineKernel({
     family: 'argmax_merge',

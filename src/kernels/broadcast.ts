@@ -15,7 +15,7 @@ export interface OperandAxis {
 }
 
 /** The axes of a broadcast with those merged that all operands walk as one; the last has strides 0 or 1. */
-export function operandAxes(shapes: readonly Shape[], output: Shape): readonly OperandAxis[] {
+function operandAxes(shapes: readonly Shape[], output: Shape): readonly OperandAxis[] {
   const strides = shapes.map((shape) => broadcastStrides(shape, output));
   const merged: OperandAxis[] = [];
   for (let axis = output.length - 1; axis >= 0; axis--) {

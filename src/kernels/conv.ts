@@ -43,7 +43,7 @@ export function selectConv(g: ConvGeometry, capabilities: Pick<GpuCapabilities, 
 }
 
 /** A thread makes `columns` neighbouring elements. Bindings: input, kernel, y. */
-export function convKernel(g: ConvGeometry, columns: 1 | 4): GpuKernel {
+function convKernel(g: ConvGeometry, columns: 1 | 4): GpuKernel {
   const across = Math.ceil(g.outWidth / columns);
   const count = g.batch * g.outChannels * g.outHeight * across;
   const groups = Math.ceil(count / elementThreads);

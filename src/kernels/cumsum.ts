@@ -19,7 +19,7 @@ const mostTotals = 2048;
 /** Columns up to this long go to one thread each. */
 const shortColumn = 256;
 
-export function cumsumColumnsKernel({ outer, count, inner }: Lines, exclusive: boolean): GpuKernel {
+function cumsumColumnsKernel({ outer, count, inner }: Lines, exclusive: boolean): GpuKernel {
   const lines = outer * inner;
   const groups = Math.ceil(lines / threads);
   return defineKernel({
@@ -50,7 +50,7 @@ export function cumsumColumnsKernel({ outer, count, inner }: Lines, exclusive: b
 type Offsets = 'none' | 'summed' | 'totals';
 
 /** The running sums of chunks, each by a workgroup. */
-export function cumsumChunksKernel(rows: number, count: number, exclusive: boolean, offsets: Offsets): GpuKernel {
+function cumsumChunksKernel(rows: number, count: number, exclusive: boolean, offsets: Offsets): GpuKernel {
   const chunks = Math.ceil(count / chunkSize);
   const lanes = Array.from({ length: perThread }, (_, i) => i);
   return defineKernel({

@@ -28,7 +28,7 @@ export interface LayerNormShape {
 }
 
 /** About four vectors a thread, between 32 and 256 threads. */
-export function layerNormThreads(width: number): number {
+function layerNormThreads(width: number): number {
   return Math.min(256, Math.max(32, 2 ** Math.ceil(Math.log2(width / vectorWidth(width) / 4))));
 }
 

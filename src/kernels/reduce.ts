@@ -193,7 +193,7 @@ export interface Reduction {
 }
 
 /** The steps of a reduction of `inputs` (elements of shape `shape`) into `output`, pass after pass. */
-export function reduceSteps(
+function reduceSteps(
   node: { readonly label: string; readonly id: number },
   { fold, scale, source }: Reduction,
   inputs: readonly TensorRef[],

@@ -75,7 +75,7 @@ const finish: { readonly [O in SoftmaxOp]: { readonly tail: string; value(x: str
 };
 
 /** One thread per line. */
-export function softmaxColumnsKernel(op: SoftmaxOp, { outer, count, inner }: Lines): GpuKernel {
+function softmaxColumnsKernel(op: SoftmaxOp, { outer, count, inner }: Lines): GpuKernel {
   const lines = outer * inner;
   const groups = Math.ceil(lines / 256);
   return defineKernel({
@@ -157,7 +157,7 @@ ${overVectors(vectors, threads, `terms += ${terms};`, limit)}  let sum = ${text.
 }
 
 /** A row in the registers of its workgroup: read once, each exponential made once. */
-export function softmaxRowsKernel(op: SoftmaxOp, rows: number, count: number, threads: number, subgroups: SubgroupRange | undefined): GpuKernel {
+function softmaxRowsKernel(op: SoftmaxOp, rows: number, count: number, threads: number, subgroups: SubgroupRange | undefined): GpuKernel {
   const text = rowReductions(threads, subgroups);
   const width = vectorWidth(count);
   const vectors = count / width;
@@ -204,7 +204,7 @@ interface Chunked {
 }
 
 /** (maximum, sum of exponentials) of every chunk: pairs [rows, chunks, 2]. */
-export function softmaxChunksKernel(shape: Chunked, subgroups: SubgroupRange | undefined): GpuKernel {
+function softmaxChunksKernel(shape: Chunked, subgroups: SubgroupRange | undefined): GpuKernel {
   const { rows, count, chunk, chunks } = shape;
   const text = rowReductions(chunkThreads, subgroups);
   const width = vectorWidth(count);
@@ -246,7 +246,7 @@ ${loop('terms += pair.y * term(pair.x, largest);')}  let sum = ${text.total.call
 }
 
 /** The pairs of every row joined into one: [rows, 2]. */
-export function softmaxJoinKernel(rows: number, chunks: number, subgroups: SubgroupRange | undefined): GpuKernel {
+function softmaxJoinKernel(rows: number, chunks: number, subgroups: SubgroupRange | undefined): GpuKernel {
   const text = rowReductions(chunkThreads, subgroups);
   return defineKernel({
     family: 'softmax_join',
@@ -267,7 +267,7 @@ ${join(chunks, text)}  if (local == 0u) { joined[group] = vec2<f32>(largest, sum
 }
 
 /** Writes every chunk from the `pairs` of its row. */
-export function softmaxWriteKernel(op: SoftmaxOp, shape: Chunked, pairs: number, subgroups: SubgroupRange | undefined): GpuKernel {
+function softmaxWriteKernel(op: SoftmaxOp, shape: Chunked, pairs: number, subgroups: SubgroupRange | undefined): GpuKernel {
   const { rows, count, chunk, chunks } = shape;
   const text = rowReductions(chunkThreads, subgroups);
   const width = vectorWidth(count);

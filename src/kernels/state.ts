@@ -6,7 +6,7 @@ import { historyLength, noToken, stateWord } from '../ops/state.js';
 import type { LoweringRule } from '../ops/target.js';
 import { arg, declareBindings, defineKernel, elementThreads, foldGrid, mainHead, oneStep, vectorType, vectorWidth } from './template.js';
 
-export function lastRowKernel(rows: number, width: number): GpuKernel {
+function lastRowKernel(rows: number, width: number): GpuKernel {
   const vector = vectorWidth(width);
   const vectors = width / vector;
   const groups = Math.ceil(vectors / elementThreads);
@@ -35,7 +35,7 @@ export const lastRowRule: LoweringRule<'lastRow', GpuKernel> = (node) => {
   return oneStep(node, lastRowKernel(rows, width), [arg(x, 'read'), arg(state, 'read'), arg(node.output, 'write')]);
 };
 
-export function advanceKernel(): GpuKernel {
+function advanceKernel(): GpuKernel {
   return defineKernel({
     family: 'advance',
     params: {},

@@ -122,7 +122,7 @@ const outputBinding = (end: End): readonly [string, string, 'read_write'] =>
   end === 'pairs' ? ['sorted', 'vec2<u32>', 'read_write'] : ['y', 'u32', 'read_write'];
 
 /** Chunks of the rows, sorted: pairs [rows, chunks, kept], in which places beyond the row are (0, 0xffffffff); or the result, where a row is one chunk. */
-export function topKSortKernel(shape: TopKShape, end: End): GpuKernel {
+function topKSortKernel(shape: TopKShape, end: End): GpuKernel {
   const { rows, width } = shape;
   const { chunks, kept } = planTopK(shape);
   const size = Math.max(4, powerOfTwo(Math.min(width, chunkSize)));
@@ -146,7 +146,7 @@ ${network(2, size)}${endText(end, shape, kept)}`,
 }
 
 /** Sorted lists [rows, lists, kept] to [rows, ceil(lists / fan), kept], or to the result. Every other list is read backwards, as the network wants it. */
-export function topKMergeKernel(shape: TopKShape, { lists, fan, length }: TopKMerge, end: End): GpuKernel {
+function topKMergeKernel(shape: TopKShape, { lists, fan, length }: TopKMerge, end: End): GpuKernel {
   const { rows } = shape;
   const { kept } = planTopK(shape);
   const groups = Math.ceil(lists / fan);
@@ -178,7 +178,7 @@ ${network(2 * length, size)}${endText(end, shape, kept)}`,
 }
 
 /** Ranks of the kept pairs, and the output of those below k. */
-export function topKRankKernel(shape: TopKShape, output: 'values' | 'indices'): GpuKernel {
+function topKRankKernel(shape: TopKShape, output: 'values' | 'indices'): GpuKernel {
   const { rows, width, k } = shape;
   const { chunks, kept } = planTopK(shape);
   const count = rows * chunks * kept;

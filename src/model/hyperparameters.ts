@@ -7,11 +7,6 @@ export interface ModelMetadata {
   getFloat(key: string): number | undefined;
 }
 
-export interface RopeScaling {
-  readonly type: 'none' | 'linear';
-  readonly factor: number;
-}
-
 /** The numbers of a decoder as its file states them; what is absent is undefined, so that `inspect` can say so. */
 export interface Hyperparameters {
   readonly architecture: string;

@@ -6,7 +6,7 @@ import { need, type OpDefinition } from './definition.js';
 import { broadcastShapes, broadcastStrides, stridedOffset } from './elementwise.js';
 
 /** Inputs of one `concat` at most. */
-export const maxConcatInputs = 64;
+const maxConcatInputs = 64;
 
 /** Tensors one after another along `axis`: at least one, all of one 4-byte type and equal in the other axes. */
 const concat: OpDefinition<'concat'> = {
@@ -41,7 +41,7 @@ const concat: OpDefinition<'concat'> = {
 };
 
 /** The shape of `gather`: the axis gives way to the shape of the indices. */
-export function gatheredShape(shape: Shape, indices: Shape, axis: number): Shape {
+function gatheredShape(shape: Shape, indices: Shape, axis: number): Shape {
   return [...shape.slice(0, axis), ...indices, ...shape.slice(axis + 1)];
 }
 

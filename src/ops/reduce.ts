@@ -20,7 +20,7 @@ const folds: { readonly [F in ReduceFunction]: Fold } = {
 };
 
 /** The shape after a reduction; a tensor whose axes are all gone is [1]. */
-export function reducedShape(shape: Shape, { axes, keepDims }: Pick<OpParams['reduce'], 'axes' | 'keepDims'>): Shape {
+function reducedShape(shape: Shape, { axes, keepDims }: Pick<OpParams['reduce'], 'axes' | 'keepDims'>): Shape {
   if (keepDims) return shape.map((size, axis) => (axes.includes(axis) ? 1 : size));
   const kept = shape.filter((_, axis) => !axes.includes(axis));
   return kept.length === 0 ? [1] : kept;

@@ -3,7 +3,7 @@ import { elementCount, formatType, type Shape, type TensorType } from '../core/t
 import { compareFunctions } from './compare.js';
 import type { HostTensor, OpDefinition } from './definition.js';
 import { binaryFunctions, broadcastShapes, broadcastStrides, stridedOffset, unaryFunctions } from './elementwise.js';
-import type { OpParams, RegionOperand, RegionStep } from './params.js';
+import type { RegionOperand, RegionStep } from './params.js';
 
 /** Steps of one region at most. */
 export const maxRegionSteps = 32;
@@ -12,7 +12,7 @@ export const maxRegionSteps = 32;
 export const maxRegionInputs = 7;
 
 /** The operands of a step, in order. */
-export function regionOperands(step: RegionStep): readonly RegionOperand[] {
+function regionOperands(step: RegionStep): readonly RegionOperand[] {
   if (step.op === 'unary') return [step.x];
   return step.op === 'where' ? [step.condition, step.x, step.y] : [step.x, step.y];
 }
@@ -38,7 +38,7 @@ function checkSteps(inputs: readonly TensorType[], steps: readonly RegionStep[])
 }
 
 /** One value of a region, from the values of its inputs at one place. */
-export function evaluateRegion(steps: readonly RegionStep[], inputs: ArrayLike<number>, values: Float64Array): number {
+function evaluateRegion(steps: readonly RegionStep[], inputs: ArrayLike<number>, values: Float64Array): number {
   const at = (operand: RegionOperand): number =>
     'value' in operand ? operand.value : (('input' in operand ? inputs[operand.input] : values[operand.step]) ?? Number.NaN);
   steps.forEach((step, index) => {
@@ -87,7 +87,5 @@ const region: OpDefinition<'region'> = {
     );
   },
 };
-
-export type RegionParams = OpParams['region'];
 
 export const regionOps = { region };

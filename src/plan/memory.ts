@@ -74,7 +74,7 @@ function need(values: ReadonlyMap<ValueId, PlanValue>, id: ValueId): PlanValue {
 }
 
 /** The lifetimes of the arena's roots, by the steps that touch them or a view of them. */
-export function liveness<Kernel>(
+function liveness<Kernel>(
   steps: readonly Step<Kernel>[],
   values: ReadonlyMap<ValueId, PlanValue>,
   outputs: readonly ValueId[],

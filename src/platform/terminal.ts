@@ -25,9 +25,6 @@ export interface Terminal {
   exitNow(status: number): never;
 }
 
-/** What a shell reports of a process that Ctrl-C ended. */
-export const interruptedStatus = 130;
-
 export function openTerminal(): Terminal {
   const { stdin, stdout, stderr } = process;
   // Whoever read the output has had enough of it (`| head`): there is nobody left to write for, and nothing went wrong.

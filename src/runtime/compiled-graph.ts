@@ -278,7 +278,7 @@ async function allocateLeaves(graph: Graph, tensors: TensorStore): Promise<Set<s
 }
 
 /** The constants of a graph, by node. */
-export async function uploadConstants(graph: Graph, backend: Backend): Promise<ReadonlyMap<number, Storage>> {
+async function uploadConstants(graph: Graph, backend: Backend): Promise<ReadonlyMap<number, Storage>> {
   const constants = new Map<number, Storage>();
   try {
     for (const node of graph.nodes) {

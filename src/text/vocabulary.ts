@@ -19,7 +19,7 @@ export interface VocabularyMetadata {
 export const TOKEN_TYPE = { undefined: 0, normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const;
 
 /** Special ids, by the middle of their key: `tokenizer.ggml.NAME_token_id`. "seperator" is spelled so in the format. */
-export const SPECIAL_NAMES = [
+const SPECIAL_NAMES = [
   'bos',
   'eos',
   'eot',
@@ -88,7 +88,7 @@ export const KEY = {
 export const specialKey = (name: SpecialName): string => `${PREFIX}${name}_token_id`;
 
 /** The merge queue packs a rank and a text offset into one double; see merge.ts. */
-export const MAX_RANKS = 2 ** 23;
+const MAX_RANKS = 2 ** 23;
 
 const BYTE_TOKEN = /^<0x([0-9A-Fa-f]{2})>$/;
 

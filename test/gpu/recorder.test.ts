@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
 import type { Grid } from '../../src/core/kernel.js';
-import { timesByLabel } from '../../src/gpu/profiler.js';
 import { Recorder } from '../../src/gpu/recorder.js';
 import { excerpt } from '../../src/gpu/shader-excerpt.js';
 
@@ -33,32 +32,18 @@ describe('Recorder', () => {
     expect(calls).toEqual(['pipeline p', 'group 0 a', run, 'group 0 b', run, 'pipeline q', run]);
   });
 
-  it('records a part, with changed grids, and leaves out empty ones', () => {
+  it('records a part', () => {
     const recorder = new Recorder();
-    for (const name of ['p', 'q', 'r']) recorder.add(dispatch(name, 'a', [1, 1, 1]));
-    recorder.setGrid(1, 0, 1, 1);
-    recorder.setGrid(2, 7, 1, 1);
+    for (const [index, name] of ['p', 'q', 'r'].entries()) recorder.add(dispatch(name, 'a', [index + 1, 1, 1]));
     const { calls, pass } = logged();
     recorder.record(pass, 1, 3);
-    expect(calls).toEqual(['pipeline r', 'group 0 a', 'dispatch 7,1,1']);
+    expect(calls).toEqual(['pipeline q', 'group 0 a', 'dispatch 2,1,1', 'pipeline r', 'dispatch 3,1,1']);
     expect(recorder.label(2)).toBe('ra');
-    expect(() => recorder.setGrid(3, 1, 1, 1)).toThrow('dispatches 0 to 2');
+    expect(() => recorder.label(3)).toThrow('dispatches 0 to 2');
   });
 });
 
 describe('reports', () => {
-  it('adds times up by label, slowest first', () => {
-    const times = [
-      { label: 'a', startNs: 0, ns: 1 },
-      { label: 'b', startNs: 1, ns: 5 },
-      { label: 'a', startNs: 6, ns: 2 },
-    ];
-    expect(timesByLabel(times)).toEqual([
-      { label: 'b', count: 1, ns: 5 },
-      { label: 'a', count: 2, ns: 3 },
-    ]);
-  });
-
   it('shows the wrong line of a shader', () => {
     expect(excerpt('one\ntwo\nthree\nfour\nfive', 4, 2)).toMatchInlineSnapshot(`
       "2 | two

@@ -35,7 +35,7 @@ export function rowMajorStrides(shape: Shape): number[] {
 }
 
 /** Strides in elements: the first axis is the fastest. */
-export function columnMajorStrides(shape: Shape): number[] {
+function columnMajorStrides(shape: Shape): number[] {
   return rowMajorStrides(shape.toReversed()).reverse();
 }
 

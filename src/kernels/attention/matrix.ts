@@ -21,7 +21,7 @@ import { exponentials, firstReference, largestSum, readScores, rowMaximum, tileS
 import { type AttentionProblem, attentionReads, cappedFunction, problemParams, sinksBinding } from './text.js';
 
 /** Rows of (token, head) from which whole tiles are worth filling. */
-export const leastMatrixAttentionRows = 32;
+const leastMatrixAttentionRows = 32;
 
 /** The shape for a problem, or undefined where matrices are missing or do not fit: heads of 16 to 256 elements, whole matrices wide. */
 export function selectMatrixAttention(

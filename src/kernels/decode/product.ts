@@ -54,7 +54,7 @@ export function productOutputs(end: ProductEnd, { subgroups, rows, split }: Prod
 }
 
 /** Rows that a subgroup reads at once with one load. */
-export function productStrips({ subgroupSize, lanes }: Pick<ProductShape, 'subgroupSize' | 'lanes'>): number {
+function productStrips({ subgroupSize, lanes }: Pick<ProductShape, 'subgroupSize' | 'lanes'>): number {
   return subgroupSize / lanes;
 }
 

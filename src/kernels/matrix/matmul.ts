@@ -16,7 +16,7 @@ import { depthUnit, type MatrixChoice, selectMatrix } from './linear.js';
 import { splitSumKernel } from './split-sum.js';
 
 /** The least of rows, columns and depth for which making operands f16 is worth it. */
-export const leastMatrixSide = 128;
+const leastMatrixSide = 128;
 
 /** Pure: the tile of a product whose operands may be rounded, or undefined on devices without matrices and for small products. `leastSide` is lowered by tests. */
 export function selectMatmulMatrix(
