@@ -2,6 +2,7 @@
 
 import { AbortedError, ArgumentError, CentellaError, type ErrorCode, FormatError } from '../core/errors.js';
 import { environmentVariable } from '../platform/runtime.js';
+import { printable } from './format.js';
 import { exitStatus } from './session.js';
 
 const fileAdvice = 'the file is damaged, incomplete or no GGUF model: download it again, or convert the model again';
@@ -32,7 +33,8 @@ export function describeFailure(error: unknown): string {
   const next = adviceFor(error);
   if (next !== undefined) lines.push(`  next: ${next}`);
   if (environmentVariable('CENTELLA_DEBUG') === '1' && error instanceof Error) lines.push(stackOf(error));
-  return `${lines.join('\n')}\n`;
+  // A name from a file may be in any of it.
+  return `${lines.join('\n').split('\n').map(printable).join('\n')}\n`;
 }
 
 function headline(error: unknown): string {

@@ -24,8 +24,28 @@ export function plural(count: number, noun: string): string {
   return `${formatCount(count)} ${noun}${count === 1 ? '' : 's'}`;
 }
 
-/** Rows with their columns under each other; numbers to the right. Lines end without spaces. */
-export function formatTable(rows: readonly (readonly (string | number)[])[], indent = ''): string {
+/** What a terminal takes for a command, or turns the reading of what follows round. */
+const commands = /[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu;
+/** Those that a text may not have: line breaks, tabs and the marks of languages that are written from right to left are part of it. */
+const commandsInText = /(?![\n\t])\p{Cc}/gu;
+
+/** One line with what a stranger's file says in it: control characters, which a terminal would obey, as "\u001b". */
+export function printable(line: string): string {
+  return line.replaceAll(commands, escaped);
+}
+
+/** As `printable`, for a text of several lines. */
+export function printableText(text: string): string {
+  return text.replaceAll(commandsInText, escaped);
+}
+
+function escaped(character: string): string {
+  return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
+}
+
+/** Rows with their columns under each other; numbers to the right. Lines end without spaces. Cells are `printable`. */
+export function formatTable(cells: readonly (readonly (string | number)[])[], indent = ''): string {
+  const rows = cells.map((row) => row.map((cell) => (typeof cell === 'number' ? cell : printable(cell))));
   const columns = Math.max(0, ...rows.map((row) => row.length));
   const widths = Array.from({ length: columns }, (_, column) => Math.max(...rows.map((row) => String(row[column] ?? '').length)));
   const line = (row: readonly (string | number)[]): string =>
@@ -36,7 +56,7 @@ export function formatTable(rows: readonly (readonly (string | number)[])[], ind
 /** Wide enough for every label of `formatLabelled`, so that reports made at different times line up. */
 const labelWidth = 12;
 
-/** "backend     webgpu": one line for each pair. */
+/** "backend     webgpu": one line for each pair, `printable`. */
 export function formatLabelled(rows: readonly (readonly [label: string, text: string])[]): string {
-  return rows.map(([label, text]) => `${label.padEnd(labelWidth)}${text}\n`).join('');
+  return rows.map(([label, text]) => `${label.padEnd(labelWidth)}${printable(text)}\n`).join('');
 }

@@ -12,7 +12,7 @@ import type { Hyperparameters } from '../model/hyperparameters.js';
 import { bytesByType, inspectHyperparameters, type MemoryNeeded, memoryNeeded, runnable, type TypeUse } from '../model/inspect.js';
 import type { Backend } from '../runtime/backend.js';
 import { checkVocabulary, type VocabularySummary } from '../text/index.js';
-import { formatBytes, formatCount, formatTable, plural } from './format.js';
+import { formatBytes, formatCount, formatTable, plural, printable } from './format.js';
 import { addCacheOption, addDeviceOptions, backendOptions, type DeviceOptions, wholeNumber } from './options.js';
 import { type Session, warn } from './session.js';
 
@@ -73,7 +73,7 @@ async function inspect(session: Session, source: string, options: InspectOptions
   try {
     for (const message of file.warnings) warn(session, message);
     const found = await inspectFile(file, options);
-    await session.terminal.write(options.json ? `${JSON.stringify(jsonInspection(found, file.warnings))}\n` : textInspection(found));
+    await session.terminal.write(options.json ? `${printable(JSON.stringify(jsonInspection(found, file.warnings)))}\n` : textInspection(found));
   } finally {
     await file.close();
   }
@@ -182,7 +182,7 @@ function vocabularyText(vocabulary: VocabularySummary | undefined): string {
 }
 
 function memoryText(memory: Inspection['memory']): string {
-  if ('reason' in memory) return `  unknown: ${memory.reason}\n`;
+  if ('reason' in memory) return `  unknown: ${printable(memory.reason)}\n`;
   const { context, adapter, kv, chunk, webgpu, cpu } = memory;
   const row = (label: string, part: keyof MemoryNeeded): string[] => [label, formatBytes(webgpu[part]), formatBytes(cpu[part])];
   return formatTable(

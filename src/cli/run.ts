@@ -3,7 +3,7 @@ import { type GenerateOptions, resolveOptions } from '../engine/generate-options
 import type { Generation, GenerationResult } from '../engine/generation.js';
 import type { Model } from '../engine/model.js';
 import { expectWritable } from '../platform/files.js';
-import { formatLabelled, plural } from './format.js';
+import { formatLabelled, plural, printableText } from './format.js';
 import { type LoadSettings, loadForCommand } from './load.js';
 import { addCacheOption, addDeviceOptions, collect, realNumber, wholeNumber } from './options.js';
 import { checkProfile, profileRun } from './profile.js';
@@ -96,10 +96,10 @@ function generateOptions(session: Session, options: RunOptions): GenerateOptions
   return { ...Object.fromEntries(given), signal: session.signal };
 }
 
-/** The text as it comes. Terminals also show the prompt before it and a line break after it: elsewhere the output is exactly the text. */
+/** The text as it comes. Terminals also show the prompt before it and a line break after it, and are not commanded by what a model writes: elsewhere the output is exactly the text. */
 async function stream({ terminal }: Session, generation: Generation, prompt: string): Promise<void> {
-  if (terminal.outputIsTty && terminal.reportIsTty) terminal.report(`\n${prompt}`);
-  for await (const { text } of generation) await terminal.write(text);
+  if (terminal.outputIsTty && terminal.reportIsTty) terminal.report(`\n${printableText(prompt)}`);
+  for await (const { text } of generation) await terminal.write(terminal.outputIsTty ? printableText(text) : text);
   if (terminal.outputIsTty) await terminal.write('\n');
   terminal.report('\n');
 }

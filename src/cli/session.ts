@@ -1,5 +1,6 @@
 import { AbortedError } from '../core/errors.js';
 import type { Terminal } from '../platform/terminal.js';
+import { printable } from './format.js';
 
 /** Exit statuses: a shell script can tell them apart. */
 export const exitStatus = { fine: 0, failed: 1, usage: 2, interrupted: 130 } as const;
@@ -14,7 +15,7 @@ export interface Session {
 }
 
 export function warn(session: Session, message: string): void {
-  session.terminal.report(`warning: ${message}\n`);
+  session.terminal.report(`warning: ${printable(message)}\n`);
 }
 
 /** Work that cannot be stopped, given up at the first Ctrl-C: the process ends soon after. @throws AbortedError */

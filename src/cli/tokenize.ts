@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { ArgumentError } from '../core/errors.js';
 import { openGguf } from '../formats/gguf/index.js';
 import { loadTokenizer, type Tokenizer } from '../text/index.js';
+import { printableText } from './format.js';
 import { tokenIds } from './options.js';
 import { readInput, type Session, warn } from './session.js';
 
@@ -43,7 +44,7 @@ async function tokenize(session: Session, source: string, text: string | undefin
   const input = async (given: string): Promise<string> => (given === '-' ? readInput(session) : given);
   if (options.decode !== undefined) {
     const decoded = tokenizer.decode(tokenIds(await input(options.decode)), { special });
-    return terminal.write(terminal.outputIsTty ? `${decoded}\n` : decoded);
+    return terminal.write(terminal.outputIsTty ? `${printableText(decoded)}\n` : decoded);
   }
   const ids = tokenizer.encode(await input(text ?? ''), { bos: options.bos === true, special });
   await terminal.write(`${ids.join(' ')}\n`);

@@ -1,4 +1,4 @@
-import { FormatError, UnsupportedError } from '../core/errors.js';
+import { FormatError, shown, UnsupportedError } from '../core/errors.js';
 import type { RopePairing } from '../ops/params.js';
 import type { Hyperparameters } from './hyperparameters.js';
 
@@ -42,7 +42,7 @@ export interface DecoderConfig extends Architecture {
 export function decoderConfig(hp: Hyperparameters, vocabulary: number): DecoderConfig {
   const architecture = architectures.get(hp.architecture);
   if (architecture === undefined) {
-    throw new UnsupportedError(`the architecture "${hp.architecture}" is not supported: this build runs ${[...architectures.keys()].join(', ')}`);
+    throw new UnsupportedError(`the architecture ${shown(hp.architecture)} is not supported: this build runs ${[...architectures.keys()].join(', ')}`);
   }
   const need = (name: string, value: number | undefined): number => {
     const key = `${hp.architecture}.${name}`;
@@ -80,7 +80,7 @@ function positionScale(hp: Hyperparameters): number {
     case 'linear':
       return hp.ropeScalingFactor ?? 1;
     default:
-      throw new UnsupportedError(`RoPE scaling "${hp.ropeScaling}" is not supported: none, linear and rope_freqs are`);
+      throw new UnsupportedError(`RoPE scaling ${shown(hp.ropeScaling)} is not supported: none, linear and rope_freqs are`);
   }
 }
 

@@ -52,6 +52,27 @@ describe('centella inspect', () => {
     expect(memory.webgpu.weights).toBeGreaterThan(0.9 * memory.cpu.weights);
   });
 
+  it('shows what a file says, and obeys none of it', async () => {
+    const command = '\u001b]0;title\u0007\u009b31m\r\n\u202e';
+    const path = join(folder, 'commands.gguf');
+    const metadata = ['general.architecture', 'general.name', 'tokenizer.ggml.model', `key ${command}`].map(
+      (key) => [key, ggufValue.string(`of ${key}: ${command}${'x'.repeat(1000)}`)] as const,
+    );
+    const tensor = { name: `t${command}`, dtype: 'f32', shape: [1], data: new Uint8Array(4) } as const;
+    writeFileSync(path, writeGguf({ metadata, tensors: [{ ...tensor, name: 'token_embd.weight', shape: [1, 1] }, tensor] }));
+    for (const args of [
+      ['inspect', path],
+      ['inspect', path, '--json'],
+      ['run', path, '--device', 'cpu', '--prompt', 'a'],
+      ['tokenize', path, 'a'],
+    ]) {
+      const { status, stdout, stderr } = await centellaHere(args);
+      expect(status).toBe(args[0] === 'inspect' ? 0 : 1);
+      expect((stdout + stderr).replaceAll('\n', '')).not.toMatch(/[\p{Cc}\u202e]/u);
+      expect(stdout + stderr).toContain('\\u001b]0;title');
+    }
+  });
+
   it('looks at files that it cannot run, and says what it does not know', async () => {
     const path = join(folder, 'other.gguf');
     writeFileSync(
