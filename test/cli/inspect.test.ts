@@ -64,7 +64,6 @@ describe('centella inspect', () => {
       ['inspect', path],
       ['inspect', path, '--json'],
       ['run', path, '--device', 'cpu', '--prompt', 'a'],
-      ['tokenize', path, 'a'],
     ]) {
       const { status, stdout, stderr } = await centellaHere(args);
       expect(status).toBe(args[0] === 'inspect' ? 0 : 1);
