@@ -275,10 +275,18 @@ interface ScalarFunction {
   readonly body: (a: string, b: string) => string;
 }
 
+/** x times a literal. Compilers take the product with a zero that they see for 0, of infinities too: these become NaN by their bits, and numbers keep their sign. */
+function times(a: string): string {
+  if (a !== f32Literal(0) && a !== f32Literal(-0)) return `x * ${a}`;
+  const bits = 'bitcast<u32>(x)';
+  const product = `bitcast<f32>(select(${bits} & 0x80000000u, ${bits} | 0x00400000u, (${bits} & 0x7f800000u) == 0x7f800000u))`;
+  return a === f32Literal(0) ? product : `-${product}`;
+}
+
 const unaryBodies: { readonly [F in UnaryFunction]: ScalarFunction } = {
   silu: { needs: ['sigmoid'], body: () => 'return gated(x, sigmoid(x));' },
   relu: { needs: [], body: () => 'return max(x, 0.0f);' },
-  leakyRelu: { needs: [], body: (a) => `return select(${a} * x, x, x > 0.0f);` },
+  leakyRelu: { needs: [], body: (a) => `return select(${times(a)}, x, x > 0.0f);` },
   elu: { needs: ['expm1'], body: (a) => `if (x > 0.0f) { return x; }\n  return ${a} * exactExpm1(x);` },
   clip: { needs: [], body: (a, b) => `return min(max(x, ${a}), ${b});` },
   sigmoid: { needs: ['sigmoid'], body: () => 'return sigmoid(x);' },
@@ -306,7 +314,7 @@ const unaryBodies: { readonly [F in UnaryFunction]: ScalarFunction } = {
   },
   neg: { needs: [], body: () => 'return -x;' },
   abs: { needs: [], body: () => 'return abs(x);' },
-  scale: { needs: [], body: (a) => `return x * ${a};` },
+  scale: { needs: [], body: (a) => `return ${times(a)};` },
   square: { needs: [], body: () => 'return x * x;' },
   reciprocal: {
     needs: ['nonFinite'],

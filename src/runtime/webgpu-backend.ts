@@ -56,6 +56,11 @@ class GpuStorage implements Storage {
   }
 }
 
+/** A caller's buffer: plans come and go without it. */
+class AdoptedStorage extends GpuStorage {
+  override free(): void {}
+}
+
 function gpuStorage(storage: Storage): GpuStorage {
   if (storage instanceof GpuStorage) return storage;
   throw new DeviceError('E_DEVICE', `"${storage.label}" is not a buffer of this device`);
@@ -166,7 +171,7 @@ export class WebGpuBackend implements Backend {
 
   /** A caller's buffer (usage STORAGE, COPY_SRC; COPY_DST to write to it) as storage: bound and read like any other, never freed or counted. */
   adopt(buffer: GPUBuffer, label: string): Storage {
-    return new GpuStorage({ buffer, size: buffer.size, label, memoryClass: 'state', free: () => {} });
+    return new AdoptedStorage({ buffer, size: buffer.size, label, memoryClass: 'state', free: () => {} });
   }
 
   write(storage: Storage, offset: number, bytes: Uint8Array): Promise<void> {

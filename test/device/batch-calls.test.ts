@@ -164,6 +164,22 @@ describe('a buffer of the caller', () => {
     buffer.destroy();
   });
 
+  test('is there for every plan that a batch makes of what it recorded', async () => {
+    const buffer = bufferOf(Float32Array.of(1, 2, 3, 4));
+    const batch = new GpuCommandBatch(gpu);
+    const double = batch.scale(batch.importBuffer(buffer, 4), 2);
+    const y = batch.sum(double);
+    await batch.execute();
+    expect([...(await batch.read(y))]).toEqual([20]);
+    expect([...(await batch.read(double))]).toEqual([2, 4, 6, 8]);
+    const z = batch.scale(double, 2);
+    await batch.execute();
+    expect([...(await batch.read(z))]).toEqual([4, 8, 12, 16]);
+    batch.dispose();
+    await gpu.idle();
+    buffer.destroy();
+  });
+
   test('that is too small, or cannot be bound or copied, is refused at once', () => {
     const batch = new GpuCommandBatch(gpu);
     const buffer = bufferOf(Float32Array.of(1, 2));

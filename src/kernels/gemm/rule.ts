@@ -4,7 +4,7 @@ import type { GpuCapabilities, GpuLimits } from '../../core/capabilities.js';
 import type { GpuKernel } from '../../core/kernel.js';
 import { need } from '../../ops/definition.js';
 import type { LoweringNode, LoweringRule } from '../../ops/target.js';
-import { matmulMatrixSteps, selectMatmulMatrix } from '../matrix/matmul.js';
+import { finishSteps, matmulMatrixSteps, selectMatmulMatrix } from '../matrix/matmul.js';
 import { splitSumKernel } from '../matrix/split-sum.js';
 import { expectedSeconds, splitCounts, type TileRate } from '../occupancy.js';
 import { permutedAxes, stridedCopyKernel } from '../strided-copy.js';
@@ -114,7 +114,8 @@ export function turnsFirst({ m, n, k, transposeB }: GemmShape, { software }: Gpu
 /** `leastMatrixRows`: the least side of products whose operands may be rounded from which they use f16 matrices, where the device has them. */
 export function matmulRule(capabilities: GpuCapabilities, { leastMatrixRows }: { readonly leastMatrixRows?: number } = {}): LoweringRule<'matmul', GpuKernel> {
   const product = gemmRule((shape) => selectGemm(shape, capabilities));
-  return (node, context) => {
+  return (given, context) => {
+    const node = given.params.alpha === 0 ? withZeroStep(given) : given;
     const b = need(node.inputs[1]);
     const shape = shapeOf(node);
     const matrix = selectMatmulMatrix(shape, node.params, capabilities, leastMatrixRows);
@@ -128,6 +129,11 @@ export function matmulRule(capabilities: GpuCapabilities, { leastMatrixRows }: {
       ...product({ ...node, params: { ...node.params, transposeB: false }, inputs: [need(node.inputs[0]), turned, ...node.inputs.slice(2)] }, context),
     ];
   };
+}
+
+/** A factor of 0 as a step of the epilogue, which knows that 0 times an infinity is none: compilers do not. */
+function withZeroStep(node: LoweringNode<'matmul'>): LoweringNode<'matmul'> {
+  return { ...node, params: { ...node.params, alpha: 1, epilogue: finishSteps(node.params) } };
 }
 
 function shapeOf({ inputs, output, params }: LoweringNode<'matmul'>): GemmShape {

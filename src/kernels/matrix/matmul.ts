@@ -69,7 +69,7 @@ function halves(
 }
 
 /** alpha, then the epilogue, as steps over the sum. */
-function finishSteps({ alpha, epilogue = [] }: OpParams['matmul']): readonly RegionStep[] {
+export function finishSteps({ alpha, epilogue = [] }: OpParams['matmul']): readonly RegionStep[] {
   if (alpha === 1) return epilogue;
   const moved = (of: RegionOperand): RegionOperand => ('input' in of && of.input === 0 ? { step: 0 } : 'step' in of ? { step: of.step + 1 } : of);
   const rest = epilogue.map((step): RegionStep => {

@@ -28,7 +28,7 @@ const angles = [Math.PI, Math.PI / 2, 355, 710, 1e5, -1e5, 8388608, 1e10, -1e22,
 const unaryPlans: { readonly [F in UnaryFunction]: readonly UnaryPlan[] } = {
   silu: [{ relative: 6e-7, absolute: 90 * smallestNormal, points: [...around, ...infinities, -100, 100], range: wide }],
   relu: [{ relative: 0, points: [...around, ...infinities], range: wide }],
-  leakyRelu: [{ relative: 2e-7, a: 0.1, points: [...around, ...infinities], range: wide }],
+  leakyRelu: [0.1, 0].map((a) => ({ relative: 2e-7, a, points: [...around, ...infinities], range: wide })),
   elu: [
     { relative: 5e-7, a: 1, points: [...around, ...infinities, -1e-3, -0.1, -0.25, -0.499, -0.501], range: [-2, 1] },
     { relative: 5e-7, a: 0.7, points: around, range: wide },
@@ -49,7 +49,7 @@ const unaryPlans: { readonly [F in UnaryFunction]: readonly UnaryPlan[] } = {
   rsqrt: [{ relative: 1e-6, points: [...around, ...infinities], range: [-1, 50] }],
   neg: [{ relative: 0, points: [...around, ...infinities], range: wide }],
   abs: [{ relative: 0, points: [...around, ...infinities], range: wide }],
-  scale: [{ relative: 2e-7, a: -0.3, points: [...around, ...infinities], range: wide }],
+  scale: [-0.3, 0].map((a) => ({ relative: 2e-7, a, points: [...around, ...infinities], range: wide })),
   square: [{ relative: 2e-7, points: [...around, ...infinities], range: wide }],
   reciprocal: [{ relative: 4e-7, points: [...around, ...infinities], range: wide }],
   sin: [{ relative: 5e-7, points: [...around, ...infinities, ...angles], range: [-40, 40] }],

@@ -1,3 +1,4 @@
+import { bytesOf } from '../../core/bytes.js';
 import type { OpCase } from '../case.js';
 import type { RegionStep } from '../params.js';
 import { floatInput, seededRandom } from './weight-data.js';
@@ -43,6 +44,13 @@ function epilogueCase(m: number, k: number, n: number, transposeB: boolean, seed
   return { ...plain, name: `${plain.name} finished`, params: { ...plain.params, epilogue: steps }, inputs: [...plain.inputs, ...extras] };
 }
 
+/** Rows with an infinity and with NaN stay NaN times 0, whatever a compiler knows of products with 0. */
+function zeroFactorCase(): OpCase<'matmul'> {
+  const plain = matmulCase(3, 2, 2, false, false, 0, 1470);
+  const a = Float32Array.of(1, Number.POSITIVE_INFINITY, Number.NaN, 2, 3, 4);
+  return { ...plain, inputs: plain.inputs.map((input, i) => (i === 0 ? { ...input, bytes: bytesOf(a) } : input)) };
+}
+
 const finished: readonly (readonly [m: number, k: number, n: number, transposeB: boolean])[] = [
   [2, 64, 70, false],
   [70, 300, 3, true],
@@ -67,5 +75,5 @@ export function matmulCases(): readonly OpCase<'matmul'>[] {
     const exact = matmulCase(m, k, n, transposeA, transposeB, alpha, 1490 + i);
     return { ...exact, name: `${exact.name} rounded`, params: { ...exact.params, rounded: true } };
   });
-  return [...plain, ...rounded, ...finished.map(([m, k, n, transposeB], i) => epilogueCase(m, k, n, transposeB, 1480 + i))];
+  return [...plain, zeroFactorCase(), ...rounded, ...finished.map(([m, k, n, transposeB], i) => epilogueCase(m, k, n, transposeB, 1480 + i))];
 }
