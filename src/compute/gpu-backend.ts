@@ -1,30 +1,20 @@
-import { ArgumentError, DisposedError, ShapeError } from '../core/errors.js';
+import { ArgumentError, ShapeError } from '../core/errors.js';
 import { elementCount } from '../core/tensor.js';
 import type { HostData } from '../core/views/tensor-view.js';
-import type { GraphBuilder } from '../graph/builder.js';
 import type { NodeId } from '../graph/graph.js';
 import type { BinaryFunction, ReduceFunction, UnaryFunction } from '../ops/params.js';
-import type { Backend, BackendKind } from '../runtime/backend.js';
-import type { BackendOptions } from '../runtime/select.js';
+import type { BackendKind } from '../runtime/backend.js';
+import { ArrayRunner, type GpuBackendOptions } from './array-runner.js';
 import type { MatmulOptions } from './batch.js';
 import type { RowOptions } from './batch-record.js';
 import { type EigenOptions, type EigenResult, symmetricEigen } from './eigen.js';
 import { type HostArray, hostValues } from './host-array.js';
-import { openTarget, type TargetChoice } from './open.js';
-import { type Operation, OperationCache } from './operation-cache.js';
-import { type RowOperation, rowsOfPiece, runColumns, runRows } from './row-pieces.js';
+import type { Operation } from './operation-cache.js';
 import { foldPartials, type MatrixView, matrixOf } from './tiled/reduce.js';
 import { MaxOp, MinOp, type ReduceOp, SumOp } from './tiled/reduce-op.js';
 
+export type { GpuBackendOptions } from './array-runner.js';
 export type { HostArray } from './host-array.js';
-
-/** Where operations run, and how many compiled ones are kept. */
-export interface GpuBackendOptions extends Omit<BackendOptions, 'device'> {
-  /** Default 'auto': a hardware GPU, else the CPU. A `GpuDevice` or `Backend` of the caller's is used as it is. */
-  readonly device?: TargetChoice;
-  /** Compiled operations kept for their shapes, oldest first out. Default 64. */
-  readonly cachedGraphs?: number;
-}
 
 /** Sizes of a convolution, in elements. */
 export interface Convolution {
@@ -55,23 +45,16 @@ const tiledOps = { sum: SumOp, max: MaxOp, min: MinOp } as const;
  * in pieces. The other operands have to fit a binding: UnsupportedError.
  */
 export class GpuBackend {
-  readonly #opening: () => ReturnType<typeof openTarget>;
-  readonly #operations: OperationCache;
-  #opened: ReturnType<typeof openTarget> | undefined;
-  #disposed = false;
+  readonly #arrays: ArrayRunner;
 
   /** Touches no device before the first operation. */
   constructor(options: GpuBackendOptions = {}) {
-    const { device, cachedGraphs = 64, ...rest } = options;
-    if (!Number.isSafeInteger(cachedGraphs) || cachedGraphs < 1)
-      throw new ArgumentError('cachedGraphs', `cachedGraphs is a whole number of compiled operations from 1, got ${String(cachedGraphs)}`);
-    this.#opening = () => openTarget(device, rest);
-    this.#operations = new OperationCache(cachedGraphs);
+    this.#arrays = new ArrayRunner(options);
   }
 
   /** Which backend runs the operations; opens it. */
   async info(): Promise<{ kind: BackendKind; name: string; reason: string }> {
-    const { kind, name, reason } = await this.#open();
+    const { kind, name, reason } = await this.#arrays.open();
     return { kind, name, reason };
   }
 
@@ -79,7 +62,7 @@ export class GpuBackend {
   async unary(fn: UnaryFunction, x: HostArray, scalars: { a?: number; b?: number } = {}): Promise<Float32Array> {
     const data = hostValues('x', x);
     if (data.length === 0) return new Float32Array();
-    return this.#elements(`${fn} ${scalars.a} ${scalars.b}`, (g, [a]) => g.unary(fn, need(a), scalars), [data]);
+    return this.#arrays.elements(`${fn} ${scalars.a} ${scalars.b}`, (g, [a]) => g.unary(fn, need(a), scalars), [data]);
   }
 
   /** y = fn(a, b) for equal lengths. */
@@ -87,7 +70,7 @@ export class GpuBackend {
     const [x, y] = [hostValues('a', a), hostValues('b', b)];
     sameLength(fn, x, y);
     if (x.length === 0) return new Float32Array();
-    return this.#elements(fn, (g, [p, q]) => g.binary(fn, need(p), need(q)), [x, y]);
+    return this.#arrays.elements(fn, (g, [p, q]) => g.binary(fn, need(p), need(q)), [x, y]);
   }
 
   /** a + b for equal lengths. */
@@ -129,8 +112,8 @@ export class GpuBackend {
     sameLength('dot', x, y);
     if (x.length === 0) return 0;
     const build: Build = (g, inputs) => g.add('dot', {}, inputs);
-    return this.#folded(x.length, 'sum', (from, to) => {
-      return this.#run({ key: 'dot', shapes: [[to - from], [to - from]], build }, [x.subarray(from, to), y.subarray(from, to)]);
+    return this.#arrays.fold(x.length, 'sum', (from, to) => {
+      return this.#arrays.run({ key: 'dot', shapes: [[to - from], [to - from]], build }, [x.subarray(from, to), y.subarray(from, to)]);
     });
   }
 
@@ -191,8 +174,8 @@ export class GpuBackend {
     if (!(Number.isSafeInteger(start) && start >= 0 && Number.isSafeInteger(length) && length >= 0 && start + length <= data.length))
       throw new ArgumentError('start', `elements ${start} to ${start + length} are not inside an array of ${data.length}`);
     if (length === 0) return new Float32Array();
-    const build = (g: GraphBuilder, inputs: readonly NodeId[]): NodeId => g.add('slice', { axis: 0, start, length, step: 1 }, inputs);
-    return this.#run({ key: `slice ${start} ${length}`, shapes: [[data.length]], build }, [data]);
+    const build: Build = (g, inputs) => g.add('slice', { axis: 0, start, length, step: 1 }, inputs);
+    return this.#arrays.run({ key: `slice ${start} ${length}`, shapes: [[data.length]], build }, [data]);
   }
 
   /** Sum, mean, max, min or product of all elements; with `rows`, of each of so many equal rows. */
@@ -207,9 +190,9 @@ export class GpuBackend {
     const build: Build = (g, inputs) => g.add('reduce', { fn, axes: [1], keepDims: false }, inputs);
     const operation = { key: `reduce ${fn}`, build } as const;
     if (rows === undefined)
-      return this.#folded(data.length, fn, (from, to) => this.#run({ ...operation, shapes: [[1, to - from]] }, [data.subarray(from, to)]));
+      return this.#arrays.fold(data.length, fn, (from, to) => this.#arrays.run({ ...operation, shapes: [[1, to - from]] }, [data.subarray(from, to)]));
     const width = shape[1];
-    return this.#rows({ ...operation, rows, widths: [width], out: 1, shapes: (count) => [[count, width]] }, [data]);
+    return this.#arrays.rows({ ...operation, rows, widths: [width], out: 1, shapes: (count) => [[count, width]] }, [data]);
   }
 
   /** The sum of all elements; with `rows`, of each row. */
@@ -242,11 +225,8 @@ export class GpuBackend {
     const [x, y] = [hostValues('a', a), hostValues('b', b)];
     for (const [name, size] of Object.entries({ m, k, n }))
       if (!(Number.isSafeInteger(size) && size >= 0)) throw new ArgumentError(name, `${name} must be a whole number from 0, got ${size}`);
-    const shapes = [transposeA ? [k, m] : [m, k], transposeB ? [n, k] : [k, n]];
-    for (const [name, data, shape] of [['a', x, shapes[0] ?? []] as const, ['b', y, shapes[1] ?? []] as const]) {
-      if (data.length !== elementCount(shape))
-        throw new ShapeError(`matmul: ${name} [${shape.join(', ')}] has ${elementCount(shape)} elements, got ${data.length}`);
-    }
+    expectShape('matmul: a', x, transposeA ? [k, m] : [m, k]);
+    expectShape('matmul: b', y, transposeB ? [n, k] : [k, n]);
     if (!Number.isSafeInteger(m * n)) throw new ArgumentError('m', `a result [${m}, ${n}] has more elements than can be counted exactly`);
     if (m * k * n === 0) return new Float32Array(m * n);
     const build: Build = (g, inputs) => g.add('matmul', { transposeA, transposeB, alpha, ...(rounded ? { rounded: true as const } : {}) }, inputs);
@@ -254,12 +234,12 @@ export class GpuBackend {
     // Rows of c are rows of a, and its columns rows of a transposed b: either may be taken in pieces.
     const rows = (b: Float32Array, columns: number): Promise<Float32Array> => {
       const shapeB = transposeB ? [columns, k] : [k, columns];
-      if (transposeA) return this.#run({ key, shapes: [[k, m], shapeB], build }, [x, b]);
-      return this.#rows({ key, build, rows: m, widths: [k, 0], out: columns, shapes: (count) => [[count, k], shapeB] }, [x, b]);
+      if (transposeA) return this.#arrays.run({ key, shapes: [[k, m], shapeB], build }, [x, b]);
+      return this.#arrays.rows({ key, build, rows: m, widths: [k, 0], out: columns, shapes: (count) => [[count, k], shapeB] }, [x, b]);
     };
     if (!transposeB) return rows(y, n);
-    const step = rowsOfPiece({ rows: n, widths: [k], out: transposeA ? m : 1 }, await this.#mostNumbers());
-    return runColumns((start, count) => rows(y.subarray(start * k, (start + count) * k), count), m, n, step);
+    const shape = { rows: m, columns: n, width: k, out: transposeA ? m : 1 };
+    return this.#arrays.columns(shape, (start, count) => rows(y.subarray(start * k, (start + count) * k), count));
   }
 
   /** Cross-correlation (the kernel is not flipped): out[o, r, c] = sum in[i, r s + p, c s + q] kernel[o, i, p, q]. */
@@ -268,24 +248,16 @@ export class GpuBackend {
     for (const [name, size] of Object.entries({ channels, outChannels, inRows, inColumns, kernelRows, kernelColumns }))
       if (!(Number.isSafeInteger(size) && size >= 1)) throw new ArgumentError(name, `convolve2d: ${name} must be a whole number from 1, got ${String(size)}`);
     const [x, w] = [hostValues('input', input), hostValues('kernel', kernel)];
-    const shapes = [
-      [1, channels, inRows, inColumns],
-      [outChannels, channels, kernelRows, kernelColumns],
-    ];
-    for (const [name, data, wanted] of [
-      ['input', x, shapes[0] ?? []],
-      ['kernel', w, shapes[1] ?? []],
-    ] as const) {
-      if (data.length !== elementCount(wanted))
-        throw new ShapeError(`convolve2d: the ${name} [${wanted.join(', ')}] has ${elementCount(wanted)} elements, got ${data.length}`);
-    }
-    const build = (g: GraphBuilder, inputs: readonly NodeId[]): NodeId => g.add('conv2d', { stride, padding }, inputs);
-    return this.#run({ key: `conv2d ${stride} ${padding}`, shapes, build }, [x, w]);
+    const shapes = { input: [1, channels, inRows, inColumns], kernel: [outChannels, channels, kernelRows, kernelColumns] };
+    expectShape('convolve2d: the input', x, shapes.input);
+    expectShape('convolve2d: the kernel', w, shapes.kernel);
+    const build: Build = (g, inputs) => g.add('conv2d', { stride, padding }, inputs);
+    return this.#arrays.run({ key: `conv2d ${stride} ${padding}`, shapes: [shapes.input, shapes.kernel], build }, [x, w]);
   }
 
   /** Eigenvalues and eigenvectors of a symmetric matrix [n, n]; see `symmetricEigen`. */
   async symmetricEigen(matrix: HostArray, n: number, options: EigenOptions = {}): Promise<EigenResult> {
-    return symmetricEigen(await this.#open(), hostValues('matrix', matrix), n, options);
+    return symmetricEigen(await this.#arrays.open(), hostValues('matrix', matrix), n, options);
   }
 
   /**
@@ -301,8 +273,8 @@ export class GpuBackend {
     if (tiledOps[op?.name] !== op) throw new ArgumentError('op', 'a tiled reduction on a device is by SumOp, MaxOp or MinOp');
     const matrix = matrixOf(data, width, height);
     if (matrix.isEmpty) return new Float32Array();
-    const build = (g: GraphBuilder, inputs: readonly NodeId[]): NodeId => g.add('tileReduce', { fn: op.name }, inputs);
-    return this.#run({ key: `tile ${op.name}`, shapes: [matrix.shape], build }, [packedValues(matrix)]);
+    const build: Build = (g, inputs) => g.add('tileReduce', { fn: op.name }, inputs);
+    return this.#arrays.run({ key: `tile ${op.name}`, shapes: [matrix.shape], build }, [packedValues(matrix)]);
   }
 
   /** Sum of a matrix, given as a view or as at least width x height numbers; 0 for an empty one. */
@@ -322,11 +294,7 @@ export class GpuBackend {
 
   /** Frees what was compiled and, where it was opened here, the device. Calls in flight end with their results or with `DisposedError`, as later ones do. Again is no error. */
   async dispose(): Promise<void> {
-    if (this.#disposed) return;
-    this.#disposed = true;
-    await this.#operations.dispose();
-    const opened = await this.#opened?.catch(() => undefined);
-    if (opened?.owned === true) opened.backend.dispose();
+    await this.#arrays.dispose();
   }
 
   /** As `dispose`. */
@@ -339,75 +307,21 @@ export class GpuBackend {
     const shape = rowsOf(data, rows);
     if (data.length === 0) return new Float32Array();
     const width = shape[1];
-    return this.#rows(
+    return this.#arrays.rows(
       { key: op, build: (g, inputs) => g.add(op, { axis: 1 }, inputs), rows, widths: [width], out: width, shapes: (count) => [[count, width]] },
       [data],
     );
-  }
-
-  /** Every element by itself. */
-  #elements(key: string, build: Build, inputs: readonly Float32Array[]): Promise<Float32Array> {
-    const rows = inputs[0]?.length ?? 0;
-    return this.#rows({ key, build, rows, widths: inputs.map(() => 1), out: 1, shapes: (count) => inputs.map(() => [count]) }, inputs);
   }
 
   /** Rows with what all of them share after them: a gain, a bias. */
   #norm(key: string, build: Build, [rows, width]: readonly [number, number], inputs: readonly Float32Array[]): Promise<Float32Array> {
     const shared = inputs.slice(1).map((data) => [data.length]);
     const operation = { key, build, rows, widths: [width, ...shared.map(() => 0)], out: width, shapes: (count: number) => [[count, width], ...shared] };
-    return this.#rows(operation, inputs);
-  }
-
-  async #rows(operation: RowOperation, inputs: readonly Float32Array[]): Promise<Float32Array> {
-    return runRows((part, data) => this.#run(part, data), operation, inputs, await this.#mostNumbers());
-  }
-
-  /** One number of all elements: of what `part` makes of pieces that a binding holds, where there are more of them than that. */
-  async #folded(length: number, fn: ReduceFunction, part: (from: number, to: number) => Promise<Float32Array>): Promise<number> {
-    const step = rowsOfPiece({ rows: length, widths: [1], out: 1 }, await this.#mostNumbers());
-    if (step === length) return (await part(0, length))[0] ?? Number.NaN;
-    let whole: number | undefined;
-    for (let from = 0; from < length; from += step) {
-      const to = Math.min(from + step, length);
-      const [value = Number.NaN] = await part(from, to);
-      whole = folds[fn](whole, fn === 'mean' ? (value * (to - from)) / length : value);
-    }
-    return Math.fround(whole ?? Number.NaN);
-  }
-
-  async #mostNumbers(): Promise<number> {
-    return Math.floor((await this.#open()).maxBindingBytes / 4);
-  }
-
-  async #run(operation: Operation, inputs: readonly Float32Array[]): Promise<Float32Array> {
-    return this.#operations.run(await this.#open(), operation, inputs);
-  }
-
-  async #open(): Promise<Backend> {
-    if (this.#disposed) throw new DisposedError('the GPU backend');
-    if (this.#opened === undefined) {
-      const opening = this.#opening();
-      // What failed is tried again by the next call: a driver may be back by then.
-      opening.catch(() => {
-        if (this.#opened === opening) this.#opened = undefined;
-      });
-      this.#opened = opening;
-    }
-    return (await this.#opened).backend;
+    return this.#arrays.rows(operation, inputs);
   }
 }
 
 type Build = Operation['build'];
-
-const sumOf = (a: number | undefined, b: number): number => (a ?? 0) + b;
-/** Pieces to a whole, in f64. NaN goes through `Math.max` and `Math.min`. */
-const folds: { readonly [F in ReduceFunction]: (before: number | undefined, value: number) => number } = {
-  sum: sumOf,
-  mean: sumOf,
-  max: (a, b) => Math.max(a ?? b, b),
-  min: (a, b) => Math.min(a ?? b, b),
-  prod: (a, b) => (a ?? 1) * b,
-};
 
 const emptyReduction: { readonly [F in ReduceFunction]: number } = {
   sum: 0,
@@ -431,6 +345,11 @@ function normRows(data: Float32Array, gain: Float32Array): readonly [number, num
 
 function sameLength(what: string, a: Float32Array, b: Float32Array): void {
   if (a.length !== b.length) throw new ShapeError(`${what}: the vectors have ${a.length} and ${b.length} elements, they must be equally long`);
+}
+
+function expectShape(what: string, data: Float32Array, shape: readonly number[]): void {
+  const wanted = elementCount(shape);
+  if (data.length !== wanted) throw new ShapeError(`${what} [${shape.join(', ')}] has ${wanted} elements, got ${data.length}`);
 }
 
 function need(id: NodeId | undefined): NodeId {

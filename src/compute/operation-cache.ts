@@ -3,8 +3,8 @@ import { GraphBuilder } from '../graph/builder.js';
 import type { NodeId } from '../graph/graph.js';
 import type { Backend } from '../runtime/backend.js';
 import { CompiledGraph } from '../runtime/compiled-graph.js';
-import { Held } from './matmul-cache/held.js';
-import { Turnstile } from './matmul-cache/turnstile.js';
+import { Held } from './held.js';
+import { Turnstile } from './turnstile.js';
 
 /** One operation on host arrays of given shapes. */
 export interface Operation {

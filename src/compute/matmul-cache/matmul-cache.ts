@@ -5,9 +5,9 @@ import type { TensorType } from '../../core/tensor.js';
 import type { Backend } from '../../runtime/backend.js';
 import { type BackendOptions, openBackend } from '../../runtime/select.js';
 import { TensorStore } from '../../runtime/tensors.js';
+import { Held } from '../held.js';
 import { backendOf, type ComputeTarget } from '../open.js';
 import { encodeWeight, type WeightData } from './encode.js';
-import { Held } from './held.js';
 import { type CachedWeight, MatmulRunner } from './runner.js';
 
 /** Where a cache lives, and how much it may hold. */

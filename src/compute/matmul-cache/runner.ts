@@ -4,9 +4,9 @@ import { GraphBuilder } from '../../graph/builder.js';
 import { Arena, allocateBanks } from '../../runtime/arena.js';
 import type { Backend, Bindings, Executable, Program, Region, Storage } from '../../runtime/backend.js';
 import type { StoredTensor } from '../../runtime/tensors.js';
-import { Held } from './held.js';
+import { Held } from '../held.js';
+import { Turnstile } from '../turnstile.js';
 import { rowBucket, rowBucketBelow } from './row-buckets.js';
-import { Turnstile } from './turnstile.js';
 
 /** What the plan of a product depends on, beside the rows of x. */
 export interface WeightShape {
