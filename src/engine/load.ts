@@ -10,7 +10,7 @@ import { describeModel } from '../model/describe.js';
 import { tensorNames } from '../model/tensors.js';
 import type { Backend } from '../runtime/backend.js';
 import { type BackendOptions, openBackend } from '../runtime/select.js';
-import type { TensorWriter } from '../runtime/tensors.js';
+import type { TensorWriter } from '../runtime/tensor-writer.js';
 import { loadTokenizer, type Tokenizer } from '../text/index.js';
 
 import { Model } from './model.js';

@@ -11,6 +11,7 @@ import type { Target, WeightStore } from '../ops/target.js';
 import { planGraph } from '../plan/plan.js';
 import { yieldToEventLoop } from '../platform/yield.js';
 import type { Backend, Executable, Program, Region, RegionWrite, StepTiming, Storage, Submission } from './backend.js';
+import { boundRegion } from './bound-region.js';
 
 class CpuStorage implements Storage {
   readonly allocation: CpuAllocation;
@@ -86,19 +87,17 @@ export class CpuBackend implements Backend {
       plan,
       kernels: [...new Set(plan.steps.map((step) => step.kernel.key))],
       prepare: async (bindings) => {
+        const storages = new Set<Storage>();
         const steps = plan.steps.map((step) => ({
           kernel: step.kernel,
-          args: step.args.map(({ location }) => {
-            const storage = location.storage === 'arena' ? bindings.bank(location.bank) : bindings.leaf(location.owner, location.shard);
-            const start = location.storage === 'arena' ? 0 : (bindings.leafOffset?.(location.owner) ?? 0);
-            return { offset: addressOf(storage, start + location.offset, location.byteLength), byteLength: location.byteLength };
+          args: step.args.map((arg) => {
+            const { storage, offset, byteLength } = boundRegion(bindings, arg.location);
+            storages.add(storage);
+            return { offset: addressOf(storage, offset, byteLength), byteLength };
           }),
         }));
         const labels = plan.steps.map((step) => step.label);
-        const storages = plan.steps.flatMap((step) =>
-          step.args.map(({ location }) => (location.storage === 'arena' ? bindings.bank(location.bank) : bindings.leaf(location.owner, location.shard))),
-        );
-        return new CpuGraphExecutable(this.#device, [await this.#device.prepare(steps)], labels, [...new Set(storages)]);
+        return new CpuGraphExecutable(this.#device, [await this.#device.prepare(steps)], labels, [...storages]);
       },
     };
   }

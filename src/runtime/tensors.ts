@@ -1,23 +1,12 @@
 import { byteLengthOf } from '../core/dtype.js';
-import { ArgumentError, DisposedError, FormatError } from '../core/errors.js';
+import { ArgumentError, DisposedError } from '../core/errors.js';
 import type { MemoryClass } from '../core/memory.js';
 import { byteLengthOfType, elementCount, formatType, roundUp, sameShape, type TensorType } from '../core/tensor.js';
-import type { RowShard } from '../ops/target.js';
 import type { ExecutionPlan } from '../plan/execution-plan.js';
 import { isPacked } from '../plan/lower.js';
 import type { Backend, Bindings, Storage } from './backend.js';
-
-interface StoredShard extends RowShard {
-  readonly storage: Storage;
-}
-
-/** A named tensor on a backend: packed weights as the target stores them, everything else as it is. */
-export interface StoredTensor {
-  readonly name: string;
-  readonly type: TensorType;
-  readonly shards: readonly StoredShard[];
-  readonly byteLength: number;
-}
+import { isStoredPacked, type StoredShard, type StoredTensor, shardType } from './stored-tensor.js';
+import { type TensorWriter, tensorWriter } from './tensor-writer.js';
 
 /** Pieces of other sizes are no problem, but files are cut at multiples of this. */
 const leastUnitBytes = 8;
@@ -89,7 +78,7 @@ export class TensorStore {
     this.#check();
     const tensor = this.#tensors.get(name);
     if (tensor === undefined) throw new ArgumentError('name', `there is no tensor "${name}" here: allocate it first`);
-    return isStoredPacked(tensor) ? new PackedWriter(this.#backend, tensor) : new PlainWriter(this.#backend, tensor);
+    return tensorWriter(this.#backend, tensor);
   }
 
   /** Bytes of a tensor that a writer takes best at a time, and multiples of them: whole groups of rows, where the backend stores rows in groups. */
@@ -131,17 +120,9 @@ export class TensorStore {
   }
 }
 
-function isStoredPacked({ type, shards }: StoredTensor): boolean {
-  return isPacked(type) && shards.some((shard) => shard.storage.memoryClass === 'weights');
-}
-
 function present(storage: Storage | undefined, what: string): Storage {
   if (storage === undefined) throw new ArgumentError('bindings', `${what} has no storage: allocate it before the plan is prepared`);
   return storage;
-}
-
-function shardType(type: TensorType, shard: RowShard): TensorType {
-  return { dtype: type.dtype, shape: [shard.rows, ...type.shape.slice(1)] };
 }
 
 function releasing(shards: readonly StoredShard[], made: number): (error: unknown) => never {
@@ -149,107 +130,4 @@ function releasing(shards: readonly StoredShard[], made: number): (error: unknow
     for (const shard of shards.slice(0, made)) shard.storage.free();
     throw error;
   };
-}
-
-export interface TensorWriter {
-  push(bytes: Uint8Array): Promise<void>;
-  /** Throws where bytes are missing. */
-  finish(): Promise<void>;
-}
-
-function countBytes(tensor: StoredTensor, got: number, complete: boolean): void {
-  const wanted = byteLengthOfType(tensor.type);
-  if (got > wanted || (complete && got !== wanted)) {
-    throw new FormatError('E_DATA_BOUNDS', `${tensor.name} is ${formatType(tensor.type)} and takes ${wanted} bytes, got ${got}`, { tensor: tensor.name });
-  }
-}
-
-/** Stores bytes as they come; keeps back what does not fill a word. */
-class PlainWriter implements TensorWriter {
-  readonly #backend: Backend;
-  readonly #tensor: StoredTensor;
-  #received = 0;
-  #written = 0;
-  #rest = new Uint8Array();
-
-  constructor(backend: Backend, tensor: StoredTensor) {
-    this.#backend = backend;
-    this.#tensor = tensor;
-  }
-
-  async push(bytes: Uint8Array): Promise<void> {
-    this.#received += bytes.byteLength;
-    countBytes(this.#tensor, this.#received, false);
-    const joined = join(this.#rest, bytes);
-    const whole = joined.byteLength - (joined.byteLength % 4);
-    await this.#write(joined.subarray(0, whole));
-    this.#rest = joined.slice(whole);
-  }
-
-  async finish(): Promise<void> {
-    countBytes(this.#tensor, this.#received, true);
-    await this.#write(this.#rest);
-  }
-
-  async #write(bytes: Uint8Array): Promise<void> {
-    const storage = this.#tensor.shards[0]?.storage;
-    if (bytes.byteLength === 0 || storage === undefined) return;
-    await this.#backend.write(storage, this.#written, bytes);
-    this.#written += bytes.byteLength;
-  }
-}
-
-/** Packs whole groups of rows as they come; at most one group is kept back. */
-class PackedWriter implements TensorWriter {
-  readonly #backend: Backend;
-  readonly #tensor: StoredTensor;
-  readonly #rowBytes: number;
-  #received = 0;
-  #row = 0;
-  #rest: Uint8Array = new Uint8Array();
-
-  constructor(backend: Backend, tensor: StoredTensor) {
-    this.#backend = backend;
-    this.#tensor = tensor;
-    this.#rowBytes = byteLengthOf(tensor.type.dtype, elementCount(tensor.type.shape.slice(1)));
-  }
-
-  async push(bytes: Uint8Array): Promise<void> {
-    this.#received += bytes.byteLength;
-    countBytes(this.#tensor, this.#received, false);
-    const joined = join(this.#rest, bytes);
-    const groupBytes = this.#rowBytes * this.#backend.weights.rowGroup;
-    const complete = this.#received === byteLengthOfType(this.#tensor.type);
-    const whole = complete ? joined.byteLength : joined.byteLength - (joined.byteLength % groupBytes);
-    await this.#writeRows(joined.subarray(0, whole));
-    this.#rest = joined.slice(whole);
-  }
-
-  async finish(): Promise<void> {
-    countBytes(this.#tensor, this.#received, true);
-  }
-
-  /** Rows may end inside one shard and go on in the next: shards start at multiples of the row group. */
-  async #writeRows(bytes: Uint8Array): Promise<void> {
-    let done = 0;
-    while (done < bytes.byteLength) {
-      const shard = this.#tensor.shards.find(({ start, rows }) => this.#row < start + rows);
-      if (shard === undefined) throw new ArgumentError('bytes', `${this.#tensor.name} has no row ${this.#row}`);
-      const rows = Math.min(shard.start + shard.rows - this.#row, (bytes.byteLength - done) / this.#rowBytes);
-      const piece = bytes.subarray(done, done + rows * this.#rowBytes);
-      const [type, firstRow] = [shardType(this.#tensor.type, shard), this.#row - shard.start];
-      if (this.#backend.writeRows !== undefined) await this.#backend.writeRows(shard.storage, type, firstRow, piece);
-      else for (const write of this.#backend.weights.pack(type, firstRow, piece)) await this.#backend.write(shard.storage, write.offset, write.bytes);
-      this.#row += rows;
-      done += piece.byteLength;
-    }
-  }
-}
-
-function join(a: Uint8Array, b: Uint8Array): Uint8Array {
-  if (a.byteLength === 0) return b;
-  const joined = new Uint8Array(a.byteLength + b.byteLength);
-  joined.set(a);
-  joined.set(b, a.byteLength);
-  return joined;
 }

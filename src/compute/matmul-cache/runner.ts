@@ -3,7 +3,7 @@ import { DisposedError, defined, UnsupportedError } from '../../core/errors.js';
 import { GraphBuilder } from '../../graph/builder.js';
 import { Arena, allocateBanks } from '../../runtime/arena.js';
 import type { Backend, Bindings, Executable, Program, Region, Storage } from '../../runtime/backend.js';
-import type { StoredTensor } from '../../runtime/tensors.js';
+import type { StoredTensor } from '../../runtime/stored-tensor.js';
 import { Held } from '../held.js';
 import { Turnstile } from '../turnstile.js';
 import { rowBucket, rowBucketBelow } from './row-buckets.js';
