@@ -1,7 +1,7 @@
 import { ArgumentError, CentellaError, shown } from '../core/errors.js';
 import { penalised } from '../ops/sampling.js';
 import { chooseToken } from '../ops/sampling-choice.js';
-import { isPenalised, promptBit, type SamplingParameters } from '../ops/sampling-state.js';
+import { heldParameters, isPenalised, promptBit, type SamplingParameters } from '../ops/sampling-state.js';
 
 /** How the next token is chosen. The steps run in this order: penalties, temperature, top-k, top-p, min-p, draw. */
 export interface SamplingOptions {
@@ -92,7 +92,7 @@ export class Sampler {
   #step = 0;
 
   constructor(options: ResolvedSampling, prompt: readonly number[]) {
-    this.#options = options;
+    this.#options = heldParameters(options);
     this.#counts = new Map(prompt.map((token) => [token, promptBit]));
   }
 

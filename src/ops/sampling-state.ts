@@ -98,3 +98,8 @@ export function readSamplingHeader(header: ArrayLike<number>): { readonly parame
     },
   };
 }
+
+/** The parameters as a sampling state holds them, in f32: who draws by these draws as a device does, where sums of equal parts end exactly at top-p too. */
+export function heldParameters(parameters: SamplingParameters): SamplingParameters {
+  return readSamplingHeader(samplingHeader(parameters)).parameters;
+}

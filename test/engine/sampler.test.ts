@@ -1,6 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { ArgumentError } from '../../src/core/errors.js';
 import { isGreedy, resolveSampling, Sampler, type SamplingOptions } from '../../src/engine/sampler.js';
+import { samplingHeader, samplingWord, samplingWords } from '../../src/ops/sampling-state.js';
+import { stateWords } from '../../src/ops/state.js';
+import { ops } from '../../src/ops/table.js';
 
 /** Everything off but what a test turns on. */
 const off = { temperature: 1, topK: 0, topP: 1, minP: 0, seed: 1 } as const;
@@ -55,6 +58,21 @@ describe('options', () => {
     expect(isGreedy(resolveSampling({ temperature: 1, topK: 1 }))).toBe(false);
     expect(isGreedy(resolveSampling({ temperature: 0, presencePenalty: 1 }))).toBe(false);
   });
+});
+
+test('parameters are what a device holds, where equal tokens end at top-p', () => {
+  const logits = new Float32Array(10);
+  const header = samplingHeader(resolveSampling({ ...off, topP: 0.1 }));
+  const words = new Uint32Array(samplingWords(10));
+  words.set(header);
+  const steps = Array.from({ length: 20 }, (_, step) => {
+    words[samplingWord.step] = step;
+    const inputs = [new Uint32Array(stateWords(1)), words, logits].map((data) => ({ shape: [data.length], data: Float64Array.from(data) }));
+    return ops.redraw.reference(inputs, {}, { dtype: 'u32', shape: [1] })[0];
+  });
+  const sampler = new Sampler(resolveSampling({ ...off, topP: 0.1 }), []);
+  expect(steps.map(() => sampler.next(logits.slice()))).toEqual(steps);
+  expect(new Set(steps)).toEqual(new Set([0, 1]));
 });
 
 describe('each step', () => {
