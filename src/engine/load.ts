@@ -52,45 +52,57 @@ const matrixChunk = 2048;
  */
 export async function loadModel(source: GgufSource, options: LoadOptions = {}): Promise<Model> {
   const started = performance.now();
-  const clock = stopwatch(started);
   const { signal } = options;
   throwIfAborted(signal, 'loading the model');
   const file = await openGguf(source, signal ? { signal } : {});
+  const model = await loadFrom(file, options, started).catch(async (error: unknown) => {
+    // What went wrong first is what the caller should hear of.
+    await file.close().catch(() => undefined);
+    throw error;
+  });
   try {
-    for (const warning of file.warnings) options.onWarning?.(warning);
-    const { config, weights } = describeModel(file);
-    warnOfUnread(file, weights, options);
-    const contextLength = contextFor(config, options);
-    const promptTokens = Math.min(options.promptTokens ?? 1, contextLength);
-    const headerMs = clock();
-    const backend = await openBackend(options);
-    const deviceMs = clock();
-    let decoder: Decoder | undefined;
-    try {
-      const ropeFactors = await readRopeFactors(file, signal);
-      const session = { contextLength, ...sessionDefaults(backend, config, contextLength, options) };
-      decoder = await Decoder.create(backend, config, weights, session, ropeFactors, promptTokens);
-      const kernels = decoder.warm(promptTokens);
-      const planMs = clock();
-      // Kernels compile on threads of their own, now and while the weights stream.
-      const tokenizer = loadTokenizer(file);
-      for (const warning of tokenizer.warnings) options.onWarning?.(warning);
-      checkVocabularySize(tokenizer, config);
-      const tokenizerMs = clock();
-      const weightBytes = await uploadWeights(file, decoder, options);
-      await backend.idle();
-      const weightsMs = clock();
-      await kernels.prompt;
-      const kernelsMs = clock();
-      const loadTimings = { totalMs: performance.now() - started, headerMs, deviceMs, planMs, tokenizerMs, weightsMs, kernelsMs, weightBytes };
-      return new Model({ backend, decoder, tokenizer, loadTimings, ownsBackend: true });
-    } catch (error) {
-      decoder?.dispose();
-      backend.dispose();
-      throw error;
-    }
-  } finally {
     await file.close();
+    return model;
+  } catch (error) {
+    model.dispose();
+    throw error;
+  }
+}
+
+async function loadFrom(file: GgufFile, options: LoadOptions, started: number): Promise<Model> {
+  const { signal } = options;
+  const clock = stopwatch(started);
+  for (const warning of file.warnings) options.onWarning?.(warning);
+  const { config, weights } = describeModel(file);
+  warnOfUnread(file, weights, options);
+  const contextLength = contextFor(config, options);
+  const promptTokens = Math.min(options.promptTokens ?? 1, contextLength);
+  const headerMs = clock();
+  const backend = await openBackend(options);
+  const deviceMs = clock();
+  let decoder: Decoder | undefined;
+  try {
+    const ropeFactors = await readRopeFactors(file, signal);
+    const session = { contextLength, ...sessionDefaults(backend, config, contextLength, options) };
+    decoder = await Decoder.create(backend, config, weights, session, ropeFactors, promptTokens);
+    const kernels = decoder.warm(promptTokens);
+    const planMs = clock();
+    // Kernels compile on threads of their own, now and while the weights stream.
+    const tokenizer = loadTokenizer(file);
+    for (const warning of tokenizer.warnings) options.onWarning?.(warning);
+    checkVocabularySize(tokenizer, config);
+    const tokenizerMs = clock();
+    const weightBytes = await uploadWeights(file, decoder, options);
+    await backend.idle();
+    const weightsMs = clock();
+    await kernels.prompt;
+    const kernelsMs = clock();
+    const loadTimings = { totalMs: performance.now() - started, headerMs, deviceMs, planMs, tokenizerMs, weightsMs, kernelsMs, weightBytes };
+    return new Model({ backend, decoder, tokenizer, loadTimings, ownsBackend: true });
+  } catch (error) {
+    decoder?.dispose();
+    backend.dispose();
+    throw error;
   }
 }
 

@@ -1,6 +1,6 @@
 /** From whatever the caller has to a `ByteSource`. */
 
-import { ArgumentError, CentellaError, throwIfAborted } from '../core/errors.js';
+import { ArgumentError, CentellaError, shown, throwIfAborted } from '../core/errors.js';
 import { openFile } from '../platform/files.js';
 import { detectRuntime } from '../platform/runtime.js';
 import { type ByteSource, checkedRead, memorySource, type SourceLike } from './source.js';
@@ -17,15 +17,23 @@ export async function openSource(source: SourceLike, options: UrlOptions = {}): 
   if (source instanceof Uint8Array) return memorySource(source, 'bytes in memory');
   if (source instanceof ArrayBuffer) return memorySource(new Uint8Array(source), 'bytes in memory');
   if (source instanceof Blob) return blobSource(source);
-  if (isByteSource(source)) return source;
+  if (isByteSource(source)) return ownSource(source);
   throw new ArgumentError('source', `a model comes from a path, a URL, a Blob, an ArrayBuffer, a Uint8Array or a ByteSource, got ${typeof source}`);
 }
 
-function openText(text: string, options: UrlOptions): Promise<ByteSource> {
+async function openText(text: string, options: UrlOptions): Promise<ByteSource> {
   // A scheme has two letters or more: "C:\models" is a path.
-  if (/^[a-z][a-z0-9+.-]+:/i.test(text)) return openSource(new URL(text), options);
+  if (/^[a-z][a-z0-9+.-]+:/i.test(text)) return openLocation(urlOf(text), options);
   if (detectRuntime().syncAvailable) return openPath(text);
-  return openUrl(new URL(text, globalThis.location?.href), options);
+  return openUrl(urlOf(text, globalThis.location?.href), options);
+}
+
+function urlOf(text: string, base?: string): URL {
+  try {
+    return new URL(text, base);
+  } catch {
+    throw new ArgumentError('source', `${shown(text)} is no address: a path, or a URL such as https://host/model.gguf, is wanted`);
+  }
 }
 
 async function openLocation(url: URL, options: UrlOptions): Promise<ByteSource> {
@@ -73,6 +81,26 @@ function blobSource(blob: Blob): ByteSource {
     close: () => Promise.resolve(),
   };
   return source;
+}
+
+/** A source of the caller's, held to what `ByteSource` promises: a reader that waits for bytes that never come would wait for ever. */
+function ownSource(source: ByteSource): ByteSource {
+  const { name = 'the source', size, warnings } = source;
+  const readInto = source.readInto?.bind(source);
+  if (!Number.isSafeInteger(size) || size < 0) throw new ArgumentError('source', `the size of ${name} must be a whole number of bytes, got ${shown(size)}`);
+  return {
+    name,
+    size,
+    ...(warnings === undefined ? {} : { warnings }),
+    async read(offset, length, signal) {
+      const bytes: unknown = await source.read(offset, length, signal);
+      if (bytes instanceof Uint8Array && bytes.byteLength === length) return bytes;
+      const got = bytes instanceof Uint8Array ? `${bytes.byteLength} bytes` : shown(bytes);
+      throw new CentellaError('E_IO', `${name}: read(${offset}, ${length}) must give a Uint8Array of ${length} bytes, it gave ${got}`);
+    },
+    ...(readInto === undefined ? {} : { readInto }),
+    close: () => source.close(),
+  };
 }
 
 function isByteSource(value: unknown): value is ByteSource {

@@ -101,6 +101,13 @@ describe('loading', () => {
     expect(gpu.memory.ledger().bytes).toBe(0);
   });
 
+  test('frees everything where the file cannot be closed', async () => {
+    const failed = new CentellaError('E_IO', 'the disk is gone');
+    const source = { ...failing(() => undefined), close: () => Promise.reject(failed) };
+    await expect(loadModel(source, { device: gpu, ...session })).rejects.toBe(failed);
+    expect(gpu.memory.ledger().bytes).toBe(0);
+  });
+
   test('ends with what happened to the device, and frees everything', async () => {
     const lost = await GpuDevice.request({ checked: true });
     await expect(

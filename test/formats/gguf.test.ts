@@ -272,6 +272,35 @@ describe('reading', () => {
     expect(now).toBe(0);
   });
 
+  it.each([
+    ['fewer bytes', (bytes: Uint8Array) => bytes.subarray(1)],
+    ['no bytes', () => new Uint8Array()],
+    ['more bytes', (bytes: Uint8Array) => new Uint8Array(bytes.byteLength + 5)],
+    ['nothing', () => undefined as unknown as Uint8Array],
+    ['a list', (bytes: Uint8Array) => [...bytes] as unknown as Uint8Array],
+  ])('holds a source to its word: a read that gives %s', async (_, change) => {
+    for (const broken of [0, 1]) {
+      const source = countingSource(long);
+      const lying: ByteSource = {
+        ...source,
+        read: async (...range) => (source.reads.length === broken ? change(await source.read(...range)) : source.read(...range)),
+      };
+      const load = async (): Promise<void> => {
+        const file = await openGguf(lying);
+        for await (const _piece of file.streamTensors());
+      };
+      await expect(load()).rejects.toMatchObject({ code: 'E_IO', message: expect.stringContaining('must give a Uint8Array of') });
+    }
+  });
+
+  it.each([Number.NaN, -1, 5.5, Number.POSITIVE_INFINITY])('refuses a source whose size is %s', async (size) => {
+    await expect(openGguf({ ...countingSource(long), size })).rejects.toThrow(ArgumentError);
+  });
+
+  it.each(['http://', 'https://[', 'file://a b/'])('says of %s that it is no address', async (address) => {
+    await expect(openGguf(address)).rejects.toMatchObject({ code: 'E_ARGUMENT', argument: 'source' });
+  });
+
   it('takes Blobs, Files, buffers, paths and file URLs', async () => {
     const bytes = readFileSync(fixture('gguf/llama.gguf'));
     const buffer = new Uint8Array(bytes).buffer;
@@ -330,7 +359,12 @@ describe('reading', () => {
   it('does not promise a tensor that no array holds', async () => {
     const header = writeGguf({ metadata: [], tensors: [{ name: 'a', dtype: 'i8', shape: [64], data: new Uint8Array(64) }] });
     new DataView(header.buffer).setBigUint64(24 + 8 + 1 + 4, 2n ** 40n, true);
-    const source = { ...countingSource(header), size: 2 ** 40 + header.length };
+    const read = async (_: number, length: number): Promise<Uint8Array> => {
+      const bytes = new Uint8Array(length);
+      bytes.set(header.subarray(0, length));
+      return bytes;
+    };
+    const source = { ...countingSource(header), size: 2 ** 40 + header.length, read };
     await expect((await openGguf(source)).readTensor('a')).rejects.toMatchObject({ code: 'E_OUT_OF_MEMORY', requested: 2 ** 40 });
   });
 
