@@ -1,5 +1,5 @@
-// Writes the tables and plots of docs/performance.md from a file of bench/results: `node scripts/performance.mjs [--check]`. In the page, what stands between `<!-- figures NAME -->` and
-// `<!-- end -->` is made here; --check changes nothing and ends with status 1 where the page or a plot is not what the results say.
+// Writes the tables and plots of docs/performance.md, and the summary in README.md, from a file of bench/results: `node scripts/performance.mjs [--check]`. In both, what stands between
+// `<!-- figures NAME -->` and `<!-- end -->` is made here; --check changes nothing and ends with status 1 where a page or a plot is not what the results say.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -29,6 +29,13 @@ import { fileURLToPath } from 'node:url';
  */
 
 const page = 'docs/performance.md';
+const readme = 'README.md';
+/** What README.md shows: a benchmark, what the name of a figure says after the model's, and the heading of its columns. */
+const summarised = [
+  { bench: 'prefill', of: ' of 2048 tokens', heading: 'prompt of 2,048 tokens' },
+  { bench: 'decode', of: ' after 512', heading: 'each token after 512' },
+];
+const summaryPeer = 'llama.cpp vulkan';
 const plots = 'docs/performance';
 const results = 'bench/results/h200.json';
 /** Rates are drawn: their bars can be compared at a glance. Times of many magnitudes are not. */
@@ -152,7 +159,29 @@ function section(bench, all) {
 }
 
 /**
- * The page with its figures, and every plot, by path.
+ * Rates of whole models beside a peer's, as medians: a row for each model that both ran.
+ * @param {readonly Report[]} all
+ */
+function summary(all) {
+  const columns = summarised.flatMap(({ bench, of, heading }) => {
+    const figures = all.filter((report) => report.bench === bench).flatMap((report) => report.figures);
+    const find = (/** @type {string} */ model, /** @type {(figure: Figure) => boolean} */ made) =>
+      figures.find((figure) => figure.name === model + of && made(figure));
+    return [
+      { heading: `${heading}, Centella`, of, figures, cell: (/** @type {string} */ model) => find(model, ({ checks }) => checks === 'unchecked') },
+      { heading: 'llama.cpp', of, figures, cell: (/** @type {string} */ model) => find(model, ({ by }) => by?.startsWith(summaryPeer) ?? false) },
+    ];
+  });
+  const models = distinct(columns.flatMap(({ of, figures }) => figures.filter(({ name }) => name.endsWith(of)).map(({ name }) => name.slice(0, -of.length))));
+  const rows = models.flatMap((model) => {
+    const cells = columns.map(({ cell: figure }) => figure(model)).filter((figure) => figure !== undefined);
+    return cells.length < columns.length ? [] : [`| ${[model, ...cells.map(({ value, unit }) => `${number(value)} ${unit}`)].join(' | ')} |`];
+  });
+  return [`| ${['model', ...columns.map(({ heading }) => heading)].join(' | ')} |`, `|${' --- |'.repeat(columns.length + 1)}`, ...rows].join('\n');
+}
+
+/**
+ * The page with its figures, the README with its summary, and every plot, by path.
  * @param {string} root
  * @returns {ReadonlyMap<string, string>}
  */
@@ -165,7 +194,11 @@ export function performancePage(root) {
     for (const [name, content] of made.files) files.set(`${plots}/${name}`, content);
     return `${begin}\n${made.text}\n\n${end}`;
   });
-  return files.set(page, text);
+  const told = readFileSync(join(root, readme), 'utf8').replace(
+    /(<!-- figures summary -->\n)[\s\S]*?(<!-- end -->)/,
+    (_, begin, end) => `${begin}\n${summary(reports)}\n\n${end}`,
+  );
+  return files.set(page, text).set(readme, told);
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
