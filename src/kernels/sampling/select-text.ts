@@ -52,7 +52,8 @@ fn fixed(weight: f32) -> vec2<u32> {
 
 /** What sums have to reach, in units and parts: more than 0. */
 fn goal(sum: f32) -> vec2<u32> {
-  return max(vec2<u32>(u32(sum), u32(fract(sum) * ${parts}.0)), vec2<u32>(0u, 1u));
+  let wanted = vec2<u32>(u32(sum), u32(fract(sum) * ${parts}.0));
+  return select(wanted, vec2<u32>(0u, 1u), all(wanted == vec2<u32>(0u)));
 }
 
 fn unitsOf(sum: vec2<u32>) -> f32 {

@@ -36,6 +36,7 @@ const draws: readonly Draw[] = [
   { name: 'top-k of more than the groups', vocabulary: 4099, topK: 700, logit: hills },
   { name: 'top-p alone', vocabulary: 4099, topP: 0.9, temperature: 2 },
   { name: 'top-p of equal logits', vocabulary: 600, topP: 0.5, logit: () => 1.5 },
+  { name: 'top-p of two equal logits, which the first reaches', vocabulary: 2, topP: 0.5, seed: 1, logit: () => 1.5 },
   { name: 'top-k of equal logits', vocabulary: 600, topK: 37, logit: (token) => (token < 500 ? 2 : 3 - token) },
   { name: 'min-p alone, low temperature', vocabulary: 600, minP: 0.02, temperature: 0.05, logit: (token) => (token % 50) / 64 },
   { name: 'the most likely one', vocabulary: 600, topK: 1, temperature: 3, logit: (token) => (token === 77 || token === 300 ? 4 : 3.5) },
