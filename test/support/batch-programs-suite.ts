@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { GpuCommandBatch } from '../../src/compute/batch.js';
-import type { BufferId } from '../../src/compute/batch-record.js';
+import type { BatchTensor, BufferId } from '../../src/compute/batch-record.js';
+import { TensorView } from '../../src/core/views/tensor-view.js';
 import { binaryFunctions, unaryFunctions } from '../../src/ops/elementwise.js';
 import type { Backend } from '../../src/runtime/backend.js';
 
@@ -46,6 +47,30 @@ function softmaxOf(row: readonly number[]): readonly number[] {
   return exponentials.map((value) => value / exponentials.reduce((a, b) => a + b));
 }
 
+/** What an operation is given, and its elements. */
+interface Operand {
+  readonly tensor: BatchTensor;
+  readonly size: number;
+  readonly wanted: () => readonly number[];
+}
+
+/** A value as it is or through a view: turned, backwards, in part, or repeated along a first or a last axis. */
+function seen({ id, size, wanted }: Value, index: number): Operand {
+  const rows = divisorOf(size, index);
+  const columns = size / rows;
+  const whole = TensorView.over(id, [rows, columns]);
+  const views = [
+    whole.transpose(0, 1),
+    whole.flip(1),
+    whole.sliceDim(1, Math.floor(columns / 2)),
+    whole.reshape([1, rows, columns]).broadcastTo([2, rows, columns]),
+    whole.reshape([rows, columns, 1]).broadcastTo([rows, columns, 3]),
+  ];
+  if (index % 2 === 0) return { tensor: id, size, wanted };
+  const view = pick(views, index >> 1);
+  return { tensor: view, size: view.numel, wanted: () => [...view.withData(Float64Array.from(wanted())).toArray()] };
+}
+
 function step(batch: GpuCommandBatch, values: readonly Value[], { kind, a, b, c }: Move): Value {
   const [x, y] = [pick(values, a), pick(values, b)];
   const rows = divisorOf(x.size, c);
@@ -53,25 +78,27 @@ function step(batch: GpuCommandBatch, values: readonly Value[], { kind, a, b, c 
     case 0:
     case 1: {
       const fn = pick(unaries, c);
-      return { id: batch.unary(fn, x.id), size: x.size, wanted: () => x.wanted().map((value) => unaryFunctions[fn](value, 0, 0)) };
+      const { tensor, size, wanted } = seen(x, b);
+      return { id: batch.unary(fn, tensor), size, wanted: () => wanted().map((value) => unaryFunctions[fn](value, 0, 0)) };
     }
     case 2:
       return { id: batch.scale(x.id, (c % 9) / 4 - 1), size: x.size, wanted: () => x.wanted().map((value) => value * ((c % 9) / 4 - 1)) };
     case 3:
     case 4: {
       // Of one size, or one of them a single number.
+      const left = seen(x, a);
       const other = pick(
-        values.filter(({ size }) => size === x.size || size === 1 || x.size === 1),
+        values.filter(({ size }) => size === left.size || size === 1 || left.size === 1),
         b,
       );
       const fn = pick(binaries, c);
-      const size = Math.max(x.size, other.size);
+      const size = Math.max(left.size, other.size);
       const at = (list: readonly number[], i: number): number => list[list.length === 1 ? 0 : i] ?? Number.NaN;
       const wanted = (): number[] => {
-        const [left, right] = [x.wanted(), other.wanted()];
-        return Array.from({ length: size }, (_, i) => binaryFunctions[fn](at(left, i), at(right, i)));
+        const [first, second] = [left.wanted(), other.wanted()];
+        return Array.from({ length: size }, (_, i) => binaryFunctions[fn](at(first, i), at(second, i)));
       };
-      return { id: batch.binary(fn, x.id, other.id), size, wanted };
+      return { id: batch.binary(fn, left.tensor, other.id), size, wanted };
     }
     case 5:
       return { id: batch.sum(x.id, { rows }), size: rows, wanted: () => rowsOf(x.wanted(), rows).map((row) => row.reduce((sum, value) => sum + value, 0)) };
