@@ -4,7 +4,8 @@ import type { GpuKernel } from '../core/kernel.js';
 import type { Shape } from '../core/tensor.js';
 import { need } from '../ops/definition.js';
 import { broadcastStrides } from '../ops/elementwise.js';
-import { declareBindings, defineKernel, elementThreads, foldGrid, type KernelParam, mainHead, vectorType, vectorWidth } from './template.js';
+import { elementKernel } from './element-kernel.js';
+import { type KernelParam, vectorType, vectorWidth } from './template.js';
 
 type Scalar = 'f32' | 'u32' | 'i32';
 
@@ -45,28 +46,20 @@ export function broadcastKernel({ family, params, inputs, output, functions }: B
   );
   const inner = need(axes.at(-1));
   const width = vectorWidth(inner.size);
-  const vectors = axes.reduce((product, axis) => product * axis.size, 1) / width;
-  const groups = Math.ceil(vectors / elementThreads);
-  return defineKernel({
+  const loads = inputs.map(({ type }, i) => `  let v${i} = ${vectorType(width, type)}(in${i}[${placeOf(axes, width, i)}]);\n`).join('');
+  const call = (component: string): string => `apply(${inputs.map((_, i) => `v${i}${component}`).join(', ')})`;
+  const components = ['.x', '.y', '.z', '.w'].slice(0, width).map(call).join(', ');
+  return elementKernel({
     family,
     params: { ...params, types: inputs.map((input) => input.type), axes: axes.map(({ size, strides }) => [size, ...strides]) },
-    bindings: [...inputs.map(() => 'read' as const), 'read_write'],
-    workgroups: foldGrid(groups),
-    workgroupSize: elementThreads,
-    wgsl: () => {
-      const bindings = declareBindings([
-        ...inputs.map(({ type }, i) => [`in${i}`, inner.strides[i] === 0 ? type : vectorType(width, type), 'read'] as const),
-        ['y', vectorType(width, output.type), 'read_write'],
-      ]);
-      const loads = inputs.map(({ type }, i) => `  let v${i} = ${vectorType(width, type)}(in${i}[${placeOf(axes, width, i)}]);\n`).join('');
-      const call = (component: string): string => `apply(${inputs.map((_, i) => `v${i}${component}`).join(', ')})`;
-      const components = ['.x', '.y', '.z', '.w'].slice(0, width).map(call).join(', ');
-      return `${bindings}${functions()}${mainHead(groups, elementThreads)}  let index = group * ${elementThreads}u + local;
-  if (index >= ${vectors}u) { return; }
-${digits(axes, width)}${loads}  y[index] = ${width === 1 ? call('') : `${vectorType(width, output.type)}(${components})`};
-}
-`;
-    },
+    count: axes.reduce((product, axis) => product * axis.size, 1) / width,
+    bindings: [
+      ...inputs.map(({ type }, i) => [`in${i}`, inner.strides[i] === 0 ? type : vectorType(width, type), 'read'] as const),
+      ['y', vectorType(width, output.type), 'read_write'],
+    ],
+    functions,
+    body: () => `${digits(axes, width)}${loads}  y[index] = ${width === 1 ? call('') : `${vectorType(width, output.type)}(${components})`};
+`,
   });
 }
 

@@ -8,9 +8,10 @@ import type { GpuKernel } from '../core/kernel.js';
 import { type ConvGeometry, convGeometry } from '../ops/conv.js';
 import { need } from '../ops/definition.js';
 import type { LoweringRule } from '../ops/target.js';
+import { elementKernel } from './element-kernel.js';
 import { selectTile } from './gemm/rule.js';
 import { convTileKernel, type GemmTile, gemmTileSize } from './gemm/tile.js';
-import { arg, declareBindings, defineKernel, elementThreads, foldGrid, mainHead, oneStep, repeat } from './template.js';
+import { arg, oneStep, repeat } from './template.js';
 import { tiledReduceConstantKernel } from './tiled-reduce.js';
 
 export type ConvChoice = { readonly reason: string } & (
@@ -46,21 +47,17 @@ export function selectConv(g: ConvGeometry, capabilities: Pick<GpuCapabilities, 
 function convKernel(g: ConvGeometry, columns: 1 | 4): GpuKernel {
   const across = Math.ceil(g.outWidth / columns);
   const count = g.batch * g.outChannels * g.outHeight * across;
-  const groups = Math.ceil(count / elementThreads);
   // Rows and columns are counted without sign: what lies before the input wraps around, beyond its end.
-  return defineKernel({
+  return elementKernel({
     family: 'conv2d',
     params: { ...g, columns },
-    bindings: ['read', 'read', 'read_write'],
-    workgroups: foldGrid(groups),
-    workgroupSize: elementThreads,
-    wgsl: () => `${declareBindings([
+    count,
+    bindings: [
       ['x', 'f32', 'read'],
       ['weights', 'f32', 'read'],
       ['y', 'f32', 'read_write'],
-    ])}${mainHead(groups, elementThreads)}  let index = group * ${elementThreads}u + local;
-  if (index >= ${count}u) { return; }
-  let first = index % ${across}u * ${columns}u;
+    ],
+    body: () => `  let first = index % ${across}u * ${columns}u;
   let left = first * ${g.stride}u - ${g.left}u;
   let top = index / ${across}u % ${g.outHeight}u * ${g.stride}u - ${g.top}u;
   let o = index / ${across * g.outHeight}u % ${g.outChannels}u;
@@ -78,7 +75,6 @@ ${repeat(columns, (j) => `    sum${j} += part${j};`)}
   }
   let at = ((n * ${g.outChannels}u + o) * ${g.outHeight}u + index / ${across}u % ${g.outHeight}u) * ${g.outWidth}u + first;
 ${repeat(columns, (j) => `  ${g.outWidth % columns === 0 ? '' : `if (first + ${j}u < ${g.outWidth}u) `}{ y[at + ${j}u] = sum${j}; }`)}
-}
 `,
   });
 }

@@ -6,9 +6,10 @@ import { need } from '../ops/definition.js';
 import { broadcastStrides } from '../ops/elementwise.js';
 import type { BinaryFunction, UnaryFunction } from '../ops/params.js';
 import type { LoweringRule } from '../ops/target.js';
+import { elementKernel } from './element-kernel.js';
 import { binaryText, siluText, unaryText, vectorisedBinary } from './elementwise-functions.js';
 import { halvesOf, packHalvesFunction, wantsHalves } from './matrix/form.js';
-import { arg, declareBindings, defineKernel, elementThreads, foldGrid, mainHead, oneStep, vectorType, vectorWidth } from './template.js';
+import { arg, oneStep, vectorType, vectorWidth } from './template.js';
 
 const components = ['x', 'y', 'z', 'w'] as const;
 
@@ -19,31 +20,18 @@ function componentwise(width: 1 | 2 | 4, call: (component: string) => string): s
   return `${vectorType(width)}(${parts.join(', ')})`;
 }
 
-/** `main` over `count` vectors, one per thread: `index` is the vector's index. */
-function elementMain(count: number, body: string): string {
-  return `${mainHead(Math.ceil(count / elementThreads), elementThreads)}  let index = group * ${elementThreads}u + local;
-  if (index >= ${count}u) { return; }
-${body}}
-`;
-}
-
 export function unaryKernel(fn: UnaryFunction, a: number, b: number, elements: number, inPlace: boolean): GpuKernel {
   const width = vectorWidth(elements);
-  const vectors = elements / width;
   const type = vectorType(width);
-  return defineKernel({
+  return elementKernel({
     family: 'unary',
     params: { fn, a, b, elements, inPlace },
-    bindings: inPlace ? ['read_write'] : ['read', 'read_write'],
-    workgroups: foldGrid(Math.ceil(vectors / elementThreads)),
-    workgroupSize: elementThreads,
-    wgsl: () =>
-      `${declareBindings([...(inPlace ? [] : [['x', type, 'read'] as const]), ['y', type, 'read_write']])}${unaryText(fn, a, b)}${elementMain(
-        vectors,
-        `  let v = ${inPlace ? 'y' : 'x'}[index];
+    count: elements / width,
+    bindings: [...(inPlace ? [] : [['x', type, 'read'] as const]), ['y', type, 'read_write']],
+    functions: () => unaryText(fn, a, b),
+    body: () => `  let v = ${inPlace ? 'y' : 'x'}[index];
   y[index] = ${componentwise(width, (c) => `apply(v${c})`)};
 `,
-      )}`,
   });
 }
 
@@ -72,26 +60,18 @@ export function broadcastAxes(a: Shape, b: Shape, output: Shape): readonly Broad
 export function binaryKernel(fn: BinaryFunction, axes: readonly BroadcastAxis[], inPlace: boolean): GpuKernel {
   const inner = need(axes.at(-1));
   const width = vectorWidth(inner.size);
-  const vectors = axes.reduce((product, axis) => product * axis.size, 1) / width;
   const [typeA, typeB, type] = [inner.a === 0 ? 'f32' : vectorType(width), inner.b === 0 ? 'f32' : vectorType(width), vectorType(width)];
-  return defineKernel({
+  const operator = vectorisedBinary[fn];
+  return elementKernel({
     family: 'binary',
     params: { fn, axes: axes.map(({ size, a, b }) => [size, a, b]), inPlace },
-    bindings: inPlace ? ['read', 'read_write'] : ['read', 'read', 'read_write'],
-    workgroups: foldGrid(Math.ceil(vectors / elementThreads)),
-    workgroupSize: elementThreads,
-    wgsl: () => {
-      const bindings = declareBindings([...(inPlace ? [] : [['a', typeA, 'read'] as const]), ['b', typeB, 'read'], ['y', type, 'read_write']]);
-      const operator = vectorisedBinary[fn];
-      const value = operator === undefined ? componentwise(width, (c) => `apply(u${c}, v${c})`) : `u ${operator} v`;
-      return `${bindings}${operator === undefined ? binaryText(fn) : ''}${elementMain(
-        vectors,
-        `${offsets(axes, width)}  let u = ${type}(${inPlace ? 'y[index]' : 'a[atA]'});
+    count: axes.reduce((product, axis) => product * axis.size, 1) / width,
+    bindings: [...(inPlace ? [] : [['a', typeA, 'read'] as const]), ['b', typeB, 'read'], ['y', type, 'read_write']],
+    functions: () => (operator === undefined ? binaryText(fn) : ''),
+    body: () => `${offsets(axes, width)}  let u = ${type}(${inPlace ? 'y[index]' : 'a[atA]'});
   let v = ${type}(b[atB]);
-  y[index] = ${value};
+  y[index] = ${operator === undefined ? componentwise(width, (c) => `apply(u${c}, v${c})`) : `u ${operator} v`};
 `,
-      )}`;
-    },
   });
 }
 
@@ -119,22 +99,17 @@ function offsets(axes: readonly BroadcastAxis[], width: number): string {
 export function swigluKernel(elements: number, output: 'own' | 'inPlace' | 'half'): GpuKernel {
   const [inPlace, half] = [output === 'inPlace', output === 'half'];
   const width = vectorWidth(elements);
-  const vectors = elements / width;
   const type = vectorType(width);
-  return defineKernel({
+  return elementKernel({
     family: 'swiglu',
     params: { elements, output },
-    bindings: inPlace ? ['read', 'read_write'] : ['read', 'read', 'read_write'],
-    workgroups: foldGrid(Math.ceil(vectors / elementThreads)),
-    workgroupSize: elementThreads,
     features: half ? ['shader-f16'] : [],
-    wgsl: () =>
-      `${declareBindings([...(inPlace ? [] : [['gate', type, 'read'] as const]), ['up', type, 'read'], ['y', half ? 'vec2<u32>' : type, 'read_write']])}${half ? packHalvesFunction : ''}${siluText()}${elementMain(
-        vectors,
-        `  let v = ${inPlace ? 'y' : 'gate'}[index];
+    count: elements / width,
+    bindings: [...(inPlace ? [] : [['gate', type, 'read'] as const]), ['up', type, 'read'], ['y', half ? 'vec2<u32>' : type, 'read_write']],
+    functions: () => `${half ? packHalvesFunction : ''}${siluText()}`,
+    body: () => `  let v = ${inPlace ? 'y' : 'gate'}[index];
   y[index] = ${half ? 'pack4' : ''}(${componentwise(width, (c) => `silu(v${c})`)} * up[index]);
 `,
-      )}`,
   });
 }
 

@@ -8,8 +8,9 @@ import { need } from '../ops/definition.js';
 import { broadcastStrides } from '../ops/elementwise.js';
 import type { ComputeOp } from '../ops/params.js';
 import type { LoweringNode, LoweringRule } from '../ops/target.js';
+import { elementKernel } from './element-kernel.js';
 import { type CopyAxis, permutedAxes, rowMajorStrides, stridedCopyKernel } from './strided-copy.js';
-import { arg, declareBindings, defineKernel, elementThreads, foldGrid, mainHead, oneStep } from './template.js';
+import { arg, oneStep } from './template.js';
 
 const copy = (node: LoweringNode<ComputeOp>, axes: readonly CopyAxis[], offset: number): ReturnType<typeof oneStep> =>
   oneStep(node, stridedCopyKernel(axes, offset), [arg(need(node.inputs[0]), 'read'), arg(node.output, 'write')]);
@@ -43,20 +44,15 @@ export const stridedRule: LoweringRule<'strided', GpuKernel> = (node) => {
 /** One part of a concatenation: blocks of `block` elements to every `total` from `start` on. */
 function concatKernel(outer: number, block: number, total: number, start: number): GpuKernel {
   const count = outer * block;
-  const groups = Math.ceil(count / elementThreads);
-  return defineKernel({
+  return elementKernel({
     family: 'concat',
     params: { outer, block, total, start },
-    bindings: ['read', 'read_write'],
-    workgroups: foldGrid(groups),
-    workgroupSize: elementThreads,
-    wgsl: () => `${declareBindings([
+    count,
+    bindings: [
       ['x', 'u32', 'read'],
       ['y', 'u32', 'read_write'],
-    ])}${mainHead(groups, elementThreads)}  let index = group * ${elementThreads}u + local;
-  if (index >= ${count}u) { return; }
-  y[index / ${block}u * ${total}u + ${start}u + index % ${block}u] = x[index];
-}
+    ],
+    body: () => `  y[index / ${block}u * ${total}u + ${start}u + index % ${block}u] = x[index];
 `,
   });
 }
@@ -75,24 +71,19 @@ export const concatRule: LoweringRule<'concat', GpuKernel> = (node) => {
 
 function gatherKernel({ outer, count, inner }: Lines, wanted: number): GpuKernel {
   const elements = outer * wanted * inner;
-  const groups = Math.ceil(elements / elementThreads);
-  return defineKernel({
+  return elementKernel({
     family: 'gather',
     params: { outer, count, inner, wanted },
-    bindings: ['read', 'read', 'read_write'],
-    workgroups: foldGrid(groups),
-    workgroupSize: elementThreads,
-    wgsl: () => `${declareBindings([
+    count: elements,
+    bindings: [
       ['x', 'u32', 'read'],
       ['indices', 'u32', 'read'],
       ['y', 'u32', 'read_write'],
-    ])}${mainHead(groups, elementThreads)}  let index = group * ${elementThreads}u + local;
-  if (index >= ${elements}u) { return; }
-  let i = index % ${inner}u;
+    ],
+    body: () => `  let i = index % ${inner}u;
   let place = index / ${inner}u;
   let at = min(indices[place % ${wanted}u], ${count - 1}u);
   y[index] = x[(place / ${wanted}u * ${count}u + at) * ${inner}u + i];
-}
 `,
   });
 }

@@ -5,7 +5,8 @@ import { need } from '../ops/definition.js';
 import type { RopePairing } from '../ops/params.js';
 import { stateWord } from '../ops/state.js';
 import type { LoweringRule } from '../ops/target.js';
-import { arg, declareBindings, defineKernel, elementThreads, foldGrid, mainHead, oneStep } from './template.js';
+import { elementKernel } from './element-kernel.js';
+import { arg, oneStep } from './template.js';
 
 export interface RopeProblem {
   readonly rows: number;
@@ -23,36 +24,26 @@ export function ropeKernel(problem: RopeProblem, inPlace: boolean): GpuKernel {
   const { rows, heads, width, half, positions, pairing } = problem;
   const perHead = inPlace ? half : width - half;
   const count = rows * heads * perHead;
-  const groups = Math.max(1, Math.ceil(count / elementThreads));
-  return defineKernel({
-    family: 'rope',
-    params: { ...problem, inPlace },
-    bindings: inPlace ? ['read', 'read', 'read_write'] : ['read', 'read', 'read', 'read_write'],
-    workgroups: foldGrid(groups),
-    workgroupSize: elementThreads,
-    wgsl: () => {
-      const source = inPlace ? 'y' : 'x';
-      const pass = `  if (item >= ${half}u) {
+  const source = inPlace ? 'y' : 'x';
+  const pass = `  if (item >= ${half}u) {
     y[start + ${half}u + item] = x[start + ${half}u + item];
     return;
   }
 `;
-      const padding = inPlace
-        ? `  if (row >= state[${stateWord.rows}]) { return; }\n`
-        : `  if (row >= state[${stateWord.rows}]) {
+  const padding = inPlace
+    ? `  if (row >= state[${stateWord.rows}]) { return; }\n`
+    : `  if (row >= state[${stateWord.rows}]) {
     y[first] = x[first];
     y[second] = x[second];
     return;
   }
 `;
-      return `${declareBindings([
-        ...(inPlace ? [] : [['x', 'f32', 'read'] as const]),
-        ['angles', 'vec2<f32>', 'read'],
-        ['state', 'u32', 'read'],
-        ['y', 'f32', 'read_write'],
-      ])}${mainHead(groups, elementThreads)}  let index = group * ${elementThreads}u + local;
-  if (index >= ${count}u) { return; }
-  let item = index % ${perHead}u;
+  return elementKernel({
+    family: 'rope',
+    params: { ...problem, inPlace },
+    count,
+    bindings: [...(inPlace ? [] : [['x', 'f32', 'read'] as const]), ['angles', 'vec2<f32>', 'read'], ['state', 'u32', 'read'], ['y', 'f32', 'read_write']],
+    body: () => `  let item = index % ${perHead}u;
   let head = index / ${perHead}u;
   let row = head / ${heads}u;
   let start = head * ${width}u;
@@ -64,9 +55,7 @@ ${padding}  // A table of one row is that of every position; else its last row s
   let b = ${source}[second];
   y[first] = a * turn.x - b * turn.y;
   y[second] = a * turn.y + b * turn.x;
-}
-`;
-    },
+`,
   });
 }
 

@@ -4,27 +4,23 @@ import type { GpuKernel } from '../core/kernel.js';
 import { need } from '../ops/definition.js';
 import { historyLength, noToken, stateWord } from '../ops/state.js';
 import type { LoweringRule } from '../ops/target.js';
-import { arg, declareBindings, defineKernel, elementThreads, foldGrid, mainHead, oneStep, vectorType, vectorWidth } from './template.js';
+import { elementKernel } from './element-kernel.js';
+import { arg, declareBindings, defineKernel, oneStep, vectorType, vectorWidth } from './template.js';
 
 function lastRowKernel(rows: number, width: number): GpuKernel {
   const vector = vectorWidth(width);
   const vectors = width / vector;
-  const groups = Math.ceil(vectors / elementThreads);
-  return defineKernel({
+  return elementKernel({
     family: 'last_row',
     params: { rows, width },
-    bindings: ['read', 'read', 'read_write'],
-    workgroups: foldGrid(groups),
-    workgroupSize: elementThreads,
-    wgsl: () => `${declareBindings([
+    count: vectors,
+    bindings: [
       ['x', vectorType(vector), 'read'],
       ['state', 'u32', 'read'],
       ['y', vectorType(vector), 'read_write'],
-    ])}${mainHead(groups, elementThreads)}  let index = group * ${elementThreads}u + local;
-  if (index >= ${vectors}u) { return; }
-  let row = clamp(state[${stateWord.rows}], 1u, ${rows}u) - 1u;
+    ],
+    body: () => `  let row = clamp(state[${stateWord.rows}], 1u, ${rows}u) - 1u;
   y[index] = x[row * ${vectors}u + index];
-}
 `,
   });
 }

@@ -2,7 +2,8 @@
 
 import type { GpuKernel } from '../core/kernel.js';
 import type { Shape } from '../core/tensor.js';
-import { declareBindings, defineKernel, elementThreads, foldGrid, mainHead } from './template.js';
+import { elementKernel } from './element-kernel.js';
+import { declareBindings, defineKernel, foldGrid, mainHead } from './template.js';
 
 /** One axis of the output, slowest first; `stride` is in elements of the source: 0 repeats, negative walks backwards. */
 export interface CopyAxis {
@@ -35,20 +36,15 @@ export function stridedCopyKernel(axes: readonly CopyAxis[], offset: number): Gp
   const count = merged.reduce((product, { size }) => product * size, 1);
   const transposed = transposition(merged, offset);
   if (transposed !== undefined) return transposed;
-  const groups = Math.ceil(count / elementThreads);
-  return defineKernel({
+  return elementKernel({
     family: 'strided_copy',
     params: { axes: merged.map(({ size, stride }) => [size, stride]), offset },
-    bindings: ['read', 'read_write'],
-    workgroups: foldGrid(groups),
-    workgroupSize: elementThreads,
-    wgsl: () => `${declareBindings([
+    count,
+    bindings: [
       ['x', 'u32', 'read'],
       ['y', 'u32', 'read_write'],
-    ])}${mainHead(groups, elementThreads)}  let index = group * ${elementThreads}u + local;
-  if (index >= ${count}u) { return; }
-${sourceIndex(merged, offset)}  y[index] = x[u32(at)];
-}
+    ],
+    body: () => `${sourceIndex(merged, offset)}  y[index] = x[u32(at)];
 `,
   });
 }

@@ -6,7 +6,8 @@ import { formatType, type TensorType } from '../../core/tensor.js';
 import { need } from '../../ops/definition.js';
 import { stateWord } from '../../ops/state.js';
 import type { LoweringRule } from '../../ops/target.js';
-import { arg, declareBindings, defineKernel, elementThreads, encodeHalfFunction, foldGrid, mainHead, oneStep } from '../template.js';
+import { elementKernel } from '../element-kernel.js';
+import { arg, encodeHalfFunction, oneStep } from '../template.js';
 import { cacheQuantiseKernel } from './cache-quantise.js';
 
 export type CacheType = 'f32' | 'f16' | 'q8_planes';
@@ -33,27 +34,23 @@ export function cacheWriteKernel(problem: CacheProblem): GpuKernel {
   const { rows, heads, capacity, width, type } = problem;
   const words = type === 'f16' ? width / 2 : width;
   const count = rows * heads * words;
-  const groups = Math.ceil(count / elementThreads);
-  return defineKernel({
+  return elementKernel({
     family: 'cache_write',
     params: { ...problem },
-    bindings: ['read_write', 'read', 'read'],
-    workgroups: foldGrid(groups),
-    workgroupSize: elementThreads,
-    wgsl: () => `${declareBindings([
+    count,
+    bindings: [
       ['cache', type === 'f16' ? 'u32' : 'f32', 'read_write'],
       ['x', type === 'f16' ? 'vec2<f32>' : 'f32', 'read'],
       ['state', 'u32', 'read'],
-    ])}${type === 'f16' ? encodeHalfFunction : ''}${mainHead(groups, elementThreads)}  let index = group * ${elementThreads}u + local;
-  if (index >= ${count}u) { return; }
-  let word = index % ${words}u;
+    ],
+    functions: () => (type === 'f16' ? encodeHalfFunction : ''),
+    body: () => `  let word = index % ${words}u;
   let head = (index / ${words}u) % ${heads}u;
   let row = index / ${words * heads}u;
   let position = state[${stateWord.position}] + row;
   if (row >= state[${stateWord.rows}] || position >= ${capacity}u) { return; }
   let value = x[index];
   cache[(head * ${capacity}u + position) * ${words}u + word] = ${type === 'f16' ? 'encodeHalf(value.x) | (encodeHalf(value.y) << 16u)' : 'value'};
-}
 `,
   });
 }

@@ -1,8 +1,9 @@
 /** Adds up the parts that splits of the depth have made. */
 
 import type { BindingKind, GpuKernel } from '../../core/kernel.js';
+import { elementKernel } from '../element-kernel.js';
 import { type Epilogue, epilogueBindings, epilogueFunctions, finished } from '../gemm/epilogue.js';
-import { declareBindings, defineKernel, elementThreads, foldGrid, mainHead, repeat } from '../template.js';
+import { repeat } from '../template.js';
 
 export interface SplitSum {
   readonly splits: number;
@@ -23,24 +24,20 @@ export function splitSumKernel(sum: SplitSum): GpuKernel {
   const { splits, rows, outputs, columns, start, bias, residual, epilogue } = sum;
   const { epilogue: _, ...plain } = sum;
   const count = rows * outputs;
-  const groups = Math.ceil(count / elementThreads);
   const bindings: (readonly [string, string, BindingKind])[] = [['parts', 'f32', 'read']];
   if (bias) bindings.push(['bias', 'f32', 'read']);
   if (residual === 'read') bindings.push(['residual', 'f32', 'read']);
   bindings.push(...epilogueBindings(epilogue), ['y', 'f32', 'read_write']);
   const total = `${repeat(splits, (s) => `parts[index + ${s * count}u]`, ' + ')}${bias ? ' + bias[column]' : ''}${residual === 'read' ? ' + residual[at]' : ''}`;
-  return defineKernel({
+  return elementKernel({
     family: 'split_sum',
     params: epilogue === undefined ? plain : { ...plain, epilogue },
-    bindings: bindings.map(([, , kind]) => kind),
-    workgroups: foldGrid(groups),
-    workgroupSize: elementThreads,
-    wgsl: () => `${declareBindings(bindings)}${epilogueFunctions(epilogue)}${mainHead(groups, elementThreads)}  let index = group * ${elementThreads}u + local;
-  if (index >= ${count}u) { return; }
-  let column = ${start}u + index % ${outputs}u;
+    count,
+    bindings,
+    functions: () => epilogueFunctions(epilogue),
+    body: () => `  let column = ${start}u + index % ${outputs}u;
   let at = index / ${outputs}u * ${columns}u + column;
   y[at] = ${finished(epilogue, total, `index / ${outputs}u`, 'column')};
-}
 `,
   });
 }
