@@ -1,6 +1,7 @@
 import { ArgumentError, defined, UnsupportedError } from '../core/errors.js';
 import { sameShape } from '../core/tensor.js';
 import { TensorView } from '../core/views/tensor-view.js';
+import { bufferUsage } from '../gpu/constants.js';
 import type { PipelineCache } from '../gpu/pipeline-cache.js';
 import type { BinaryFunction, ReduceFunction, UnaryFunction } from '../ops/params.js';
 import type { Backend } from '../runtime/backend.js';
@@ -105,8 +106,9 @@ export class GpuCommandBatch {
     const backend = this.#webgpu();
     if (!(Number.isSafeInteger(size) && size > 0)) throw new ArgumentError('size', `size counts f32 elements from 1, got ${size}`);
     if (buffer.size < size * 4) throw new ArgumentError('size', `${size} f32 elements take ${size * 4} bytes, the buffer has ${buffer.size}`);
-    const needed = 0x80 | 0x4;
-    if ((buffer.usage & needed) !== needed) throw new ArgumentError('buffer', 'an imported buffer needs the usages STORAGE and COPY_SRC');
+    const needed = bufferUsage.storage | bufferUsage.copySrc;
+    if ((buffer.usage & needed) !== needed)
+      throw new ArgumentError('buffer', `an imported buffer needs the usages STORAGE and COPY_SRC, "${buffer.label}" has 0x${buffer.usage.toString(16)}`);
     const id = this.#record.push({ kind: 'import', shape: [size] });
     this.#runner.imports.set(id.index, backend.adopt(buffer, leafName(id.index)));
     return id;
@@ -317,6 +319,6 @@ export class GpuCommandBatch {
 
   #webgpu(): WebGpuBackend {
     if (this.#backend instanceof WebGpuBackend) return this.#backend;
-    throw new UnsupportedError('the batch runs on the CPU backend, which has no GPU device, queue or buffers');
+    throw new UnsupportedError("the batch runs on the CPU backend, which has no GPU device, queue or buffers: open one by openBackend({ device: 'webgpu' })");
   }
 }

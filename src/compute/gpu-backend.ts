@@ -1,4 +1,4 @@
-import { ArgumentError, ShapeError } from '../core/errors.js';
+import { ArgumentError, ShapeError, shown } from '../core/errors.js';
 import { elementCount } from '../core/tensor.js';
 import type { HostData } from '../core/views/tensor-view.js';
 import type { NodeId } from '../graph/graph.js';
@@ -270,7 +270,11 @@ export class GpuBackend {
 
   /** The numbers that each tile of 16 x 16 reduces to, row-major by tile, bit for bit those of `tiledReducePartial`. */
   async tiledReducePartial(op: ReduceOp, data: HostData | MatrixView, width?: number, height?: number): Promise<Float32Array> {
-    if (tiledOps[op?.name] !== op) throw new ArgumentError('op', 'a tiled reduction on a device is by SumOp, MaxOp or MinOp');
+    if (tiledOps[op?.name] !== op)
+      throw new ArgumentError(
+        'op',
+        `a tiled reduction on a device is by SumOp, MaxOp or MinOp, got ${shown(op?.name)}: the function tiledReduce2d takes any other, on the CPU`,
+      );
     const matrix = matrixOf(data, width, height);
     if (matrix.isEmpty) return new Float32Array();
     const build: Build = (g, inputs) => g.add('tileReduce', { fn: op.name }, inputs);

@@ -1,4 +1,4 @@
-import { ArgumentError } from '../core/errors.js';
+import { ArgumentError, shown } from '../core/errors.js';
 import { TensorView } from '../core/views/tensor-view.js';
 
 /** f32 numbers, or a view of some. */
@@ -11,10 +11,5 @@ export type HostArray = Float32Array | TensorView<Float32Array>;
 export function hostValues(argument: string, x: HostArray): Float32Array {
   if (x instanceof Float32Array) return x;
   if (x instanceof TensorView) return x.toArray();
-  throw new ArgumentError(argument, `${argument} must be a Float32Array or a view of one, got ${nameOf(x)}: convert numbers by Float32Array.from()`);
-}
-
-function nameOf(x: unknown): string {
-  if (typeof x !== 'object' || x === null) return String(x);
-  return `an object of ${x.constructor?.name ?? 'no class'}`;
+  throw new ArgumentError(argument, `${argument} must be a Float32Array or a view of one, got ${shown(x)}: convert numbers by Float32Array.from()`);
 }

@@ -1,4 +1,4 @@
-import { ArgumentError } from '../core/errors.js';
+import { ArgumentError, shown } from '../core/errors.js';
 import { GpuDevice } from '../gpu/device.js';
 import type { Backend } from '../runtime/backend.js';
 import { type BackendOptions, type DeviceChoice, openBackend } from '../runtime/select.js';
@@ -31,5 +31,5 @@ export async function openTarget(device: TargetChoice = 'auto', options: Omit<Ba
 
 function checkedBackend(target: Backend): Backend {
   if (typeof target === 'object' && target !== null && typeof target.program === 'function') return target;
-  throw new ArgumentError('target', `a backend (see openBackend) or a GpuDevice is wanted, got ${String(target)}`);
+  throw new ArgumentError('target', `a backend (see openBackend) or a GpuDevice is wanted, got ${shown(target)}`);
 }

@@ -32,7 +32,9 @@ const repeats = 5;
  */
 export async function profile(gpu: GpuDevice, recorder: Recorder): Promise<readonly StepTime[]> {
   if (!gpu.capabilities.timestamps)
-    throw new UnsupportedError('this device has no timestamp queries (the feature "timestamp-query"), so single dispatches cannot be timed');
+    throw new UnsupportedError(
+      'this device has no timestamp queries (the feature "timestamp-query"), so single dispatches cannot be timed: use another adapter, or the CPU',
+    );
   const kinds = kindsOf(recorder);
   const passCost = await costOfPass(gpu, recorder, kinds);
   const times = new Float64Array(recorder.length);

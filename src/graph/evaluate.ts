@@ -74,7 +74,7 @@ function compute(op: OpName, node: GraphNode, values: readonly HostTensor[]): Fl
 function leafValue(node: GraphNode, name: string, given: ReadonlyMap<string, Float64Array> | undefined): Float64Array {
   const value = given?.get(name);
   const size = elementCount(node.type.shape);
-  if (value === undefined) throw new GraphError(`${node.op} "${name}" has no value`, node.id);
+  if (value === undefined) throw new GraphError(`${node.op} "${name}" has no value: give one under that name`, node.id);
   if (value.length !== size) throw new GraphError(`${node.op} "${name}" needs ${size} values, got ${value.length}`, node.id);
   return value;
 }

@@ -38,7 +38,8 @@ class CpuStorage implements Storage {
 }
 
 function allocationOf(storage: Storage): CpuAllocation {
-  if (!(storage instanceof CpuStorage)) throw new DeviceError('E_DEVICE', `"${storage.label}" is not memory of the CPU backend`);
+  if (!(storage instanceof CpuStorage))
+    throw new DeviceError('E_DEVICE', `"${storage.label}" is not memory of the CPU backend: allocate it on the backend that runs the graph`);
   if (storage.freed) throw new DisposedError(`"${storage.label}"`);
   return storage.allocation;
 }

@@ -42,7 +42,7 @@ export class AdoptedStorage extends GpuStorage {
 /** @throws DeviceError for storage of another backend. */
 export function gpuStorage(storage: Storage): GpuStorage {
   if (storage instanceof GpuStorage) return storage;
-  throw new DeviceError('E_DEVICE', `"${storage.label}" is not a buffer of this device`);
+  throw new DeviceError('E_DEVICE', `"${storage.label}" is not a buffer of this device: allocate it on the backend that runs the graph`);
 }
 
 /** @throws DisposedError once it was freed, beside what `gpuStorage` throws. */

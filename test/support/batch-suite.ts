@@ -339,7 +339,7 @@ export function batchSuite(name: string, open: () => Promise<Backend>): void {
       expect(() => b.softmax(x, { rows: 2 })).toThrow(ArgumentError);
       expect(() => b.clip(x, 1, 0)).toThrow(ArgumentError);
       const wrong = (value: unknown): never => value as never;
-      expect(() => b.upload(wrong([1, 2]))).toThrow(/must be a Float32Array or a view of one, got an object of Array/);
+      expect(() => b.upload(wrong([1, 2]))).toThrow(/must be a Float32Array or a view of one, got a list of 2: 1, 2/);
       expect(() => b.update(x, wrong([1, 2, 3]))).toThrow(ArgumentError);
       expect(() => b.upload(wrong(TensorView.over(x, [3])))).toThrow(/not linked to an array/);
       expect(() => b.relu(wrong(3))).toThrow(/upload data first/);

@@ -33,7 +33,7 @@ export async function openGguf(source: GgufSource, options: OpenGgufOptions = {}
     };
     for (const one of isList(source) ? source : [source]) await open(one);
     const first = headers[0];
-    if (first === undefined) throw new ArgumentError('source', 'a list of shards must not be empty');
+    if (first === undefined) throw new ArgumentError('source', 'a split model is a list of its files, in any order, got an empty list');
     const info = shardInfo(first);
     if (headers.length === 1 && info !== undefined && !isList(source)) {
       for (const other of shardSources(source, first, info)) {
@@ -63,7 +63,7 @@ function isList(source: GgufSource): source is readonly SourceLike[] {
 function joinShards(headers: readonly GgufHeader[]): [GgufHeader, ...GgufHeader[]] {
   const infos = headers.map((header) => ({ header, info: shardInfo(header) }));
   const [first, ...rest] = infos;
-  if (first === undefined) throw new ArgumentError('source', 'a list of shards must not be empty');
+  if (first === undefined) throw new ArgumentError('source', 'a split model is a list of its files, in any order, got an empty list');
   if (first.info === undefined && rest.length === 0) return [first.header];
   const { count, tensors } = infos.find(({ info }) => info !== undefined)?.info ?? { count: 1, tensors: 0 };
   const ordered: GgufHeader[] = [];
