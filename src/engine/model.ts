@@ -79,8 +79,7 @@ export class Model {
    * @throws BusyError while another generation runs; ContextError where the prompt is longer than the context; ArgumentError for options out of range.
    */
   generate(prompt: Prompt, options: GenerateOptions = {}): Generation {
-    this.#check();
-    if (this.#busy) throw new BusyError('a generation is running on this model: await or cancel it first, or load the model twice');
+    this.#checkIdle();
     const ids = this.encodePrompt(prompt);
     assertPromptFits(ids.length, this.contextLength);
     const resolved = resolveOptions(options, this.config.vocabulary);
@@ -108,17 +107,10 @@ export class Model {
 
   /** The logits after each of the ids, f32 [ids, vocabulary], from an empty cache. */
   async evaluate(ids: readonly number[]): Promise<Float32Array> {
-    this.#check();
-    if (this.#busy) throw new BusyError('a generation is running on this model: await or cancel it first');
+    this.#checkIdle();
     if (!isList(ids)) throw new ArgumentError('ids', `logits are wanted after a list of token ids, got ${shown(ids)}`);
     assertPromptFits(ids.length, this.contextLength);
-    this.#busy = true;
-    try {
-      this.#decoder.rewind(0);
-      return await this.#decoder.evaluate(ids);
-    } finally {
-      this.#busy = false;
-    }
+    return this.#alone(() => this.#decoder.evaluate(ids));
   }
 
   /**
@@ -126,22 +118,17 @@ export class Model {
    * @throws UnsupportedError where the device has no clock for it; BusyError, ContextError, ArgumentError as for `generate`.
    */
   async profile({ tokens = 1, after = 0 }: ProfileOptions = {}): Promise<readonly StepTiming[]> {
-    this.#check();
-    if (this.#busy) throw new BusyError('a generation is running on this model: await or cancel it first');
+    this.#checkIdle();
     for (const [name, value, least] of [
       ['tokens', tokens, 1],
       ['after', after, 0],
     ] as const)
       if (!(Number.isSafeInteger(value) && value >= least)) throw new ArgumentError(name, `${name} must be a whole number from ${least}, got ${value}`);
-    this.#busy = true;
-    try {
-      this.#decoder.rewind(0);
+    return this.#alone(async () => {
       const filler = (count: number): number[] => new Array<number>(count).fill(this.tokenizer.bosId ?? 0);
       if (after > 0) await this.#decoder.nextToken(filler(after));
-      return await this.#decoder.profile(filler(Math.min(tokens, this.#decoder.options.prefillChunk)));
-    } finally {
-      this.#busy = false;
-    }
+      return this.#decoder.profile(filler(Math.min(tokens, this.#decoder.options.prefillChunk)));
+    });
   }
 
   /** Whether `profile` and `ceilings` can time anything here: a GPU without timestamp queries has no clock for them. */
@@ -177,6 +164,22 @@ export class Model {
   /** As `dispose`. */
   [Symbol.dispose](): void {
     this.dispose();
+  }
+
+  /** Runs `work` from an empty cache, with no generation beside it. */
+  async #alone<T>(work: () => Promise<T>): Promise<T> {
+    this.#busy = true;
+    try {
+      this.#decoder.rewind(0);
+      return await work();
+    } finally {
+      this.#busy = false;
+    }
+  }
+
+  #checkIdle(): void {
+    this.#check();
+    if (this.#busy) throw new BusyError('a generation is running on this model: await or cancel it first, or load the model twice');
   }
 
   #check(): void {
