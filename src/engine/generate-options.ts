@@ -31,9 +31,14 @@ export function resolveOptions(options: GenerateOptions, vocabulary: number): Re
     throw new ArgumentError('maxTokens', `maxTokens must be a whole number from 0, got ${shown(maxTokens)}`);
   if (adjustLogits !== undefined && typeof adjustLogits !== 'function')
     throw new ArgumentError('adjustLogits', `adjustLogits must be a function that changes a row of logits, got ${shown(adjustLogits)}`);
+  checkSignal(signal);
+  return { maxTokens, sampling: resolveSampling(options), adjustLogits, stops: stopTexts(stop), stopTokens: stopIds(stopTokens, vocabulary), signal };
+}
+
+/** @throws ArgumentError for what is there and no AbortSignal. */
+export function checkSignal(signal: AbortSignal | undefined): void {
   if (signal !== undefined && typeof signal?.aborted !== 'boolean')
     throw new ArgumentError('signal', `signal must be an AbortSignal, as AbortController makes it, got ${shown(signal)}`);
-  return { maxTokens, sampling: resolveSampling(options), adjustLogits, stops: stopTexts(stop), stopTokens: stopIds(stopTokens, vocabulary), signal };
 }
 
 function stopTexts(stop: string | readonly string[]): readonly string[] {

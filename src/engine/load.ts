@@ -1,5 +1,5 @@
 import { f32Of } from '../core/bytes.js';
-import { ArgumentError, FormatError, throwIfAborted } from '../core/errors.js';
+import { ArgumentError, FormatError, shown, throwIfAborted } from '../core/errors.js';
 import type { TensorType } from '../core/tensor.js';
 import { type GgufFile, type GgufSource, openGguf } from '../formats/gguf/index.js';
 import { Decoder } from '../model/decoder.js';
@@ -13,6 +13,7 @@ import { type BackendOptions, openBackend } from '../runtime/select.js';
 import type { TensorWriter } from '../runtime/tensor-writer.js';
 import { loadTokenizer, type Tokenizer } from '../text/index.js';
 
+import { checkSignal } from './generate-options.js';
 import { Model } from './model.js';
 
 /** Bytes of weights, as stored in the file. */
@@ -53,6 +54,7 @@ const matrixChunk = 2048;
 export async function loadModel(source: GgufSource, options: LoadOptions = {}): Promise<Model> {
   const started = performance.now();
   const { signal } = options;
+  checkListeners(options);
   throwIfAborted(signal, 'loading the model');
   const file = await openGguf(source, signal ? { signal } : {});
   const model = await loadFrom(file, options, started).catch(async (error: unknown) => {
@@ -120,6 +122,13 @@ export function sessionDefaults(
 }
 
 const cacheTypes: ReadonlySet<CacheType> = new Set(['f32', 'f16', 'q8_0']);
+
+/** A listener that cannot listen would be met when the first weights are there. */
+function checkListeners({ signal, onProgress, onWarning }: LoadOptions): void {
+  checkSignal(signal);
+  for (const [name, listener] of Object.entries({ onProgress, onWarning }))
+    if (listener !== undefined && typeof listener !== 'function') throw new ArgumentError(name, `${name} must be a function, got ${shown(listener)}`);
+}
 
 function contextFor(config: DecoderConfig, options: LoadOptions): number {
   const { contextLength = Math.min(config.trainedContext, defaultContext), prefillChunk = defaultChunk, promptTokens = 1 } = options;

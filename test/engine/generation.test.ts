@@ -300,6 +300,14 @@ describe('loading', () => {
     });
   });
 
+  test.each([
+    ['signal', { signal: {} as AbortSignal }],
+    ['onProgress', { onProgress: 5 as unknown as () => void }],
+    ['onWarning', { onWarning: 'x' as unknown as () => void }],
+  ])('refuses a %s that cannot be heard or told', async (argument, options) => {
+    await expect(loadModel(path, { device: 'cpu', ...options })).rejects.toMatchObject({ code: 'E_ARGUMENT', argument });
+  });
+
   test.each([{ contextLength: 0 }, { contextLength: 1.5 }, { prefillChunk: 0 }, { cacheType: 'q4_0' as 'f16' }, { device: 'gpu' as 'cpu' }])(
     'refuses %o',
     async (options) => {
