@@ -83,20 +83,14 @@ export class Decoder {
     if (promptTokens !== undefined) programs.beginCompiling(weights.values(), runsOfPrompt(runs, promptTokens));
     const planned = runsAtLoad(runs).map((run) => programs.of(run).plan);
     const tensors = new TensorStore(backend);
-    let banks: readonly Storage[] = [];
     try {
-      await makeTensors(tensors, planned[0]?.graph, config, {
-        positions: options.contextLength,
-        rows: mostRows(runs),
-        ...(ropeFactors ? { ropeFactors } : {}),
-      });
-      banks = await allocateBanks(backend, planned);
+      const extent = { positions: options.contextLength, rows: mostRows(runs), ...(ropeFactors ? { ropeFactors } : {}) };
+      await makeTensors(tensors, planned[0]?.graph, config, extent);
+      return new Decoder({ backend, config, options, tensors, weights, banks: await allocateBanks(backend, planned), runs, programs });
     } catch (error) {
       tensors.dispose();
-      for (const bank of banks) bank.free();
       throw error;
     }
-    return new Decoder({ backend, config, options, tensors, weights, banks, runs, programs });
   }
 
   /** Tokens that the cache holds. */

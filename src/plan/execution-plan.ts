@@ -1,8 +1,8 @@
 import type { Access, ValueId } from '../core/step.js';
 import type { Graph } from '../graph/graph.js';
 import type { Target } from '../ops/target.js';
-import type { PlanValue, StorageClass } from './lower.js';
 import type { MemoryPlan } from './memory.js';
+import type { PlanValue, StorageClass } from './plan-value.js';
 
 /** The bytes of one argument. `owner` is the root value: it names the buffer (with `shard`) unless the storage is the arena's, where `bank` does. */
 export interface Location {

@@ -2,7 +2,7 @@ import { PlanError, UnsupportedError } from '../core/errors.js';
 import type { Step, ValueId } from '../core/step.js';
 import { roundUp } from '../core/tensor.js';
 import type { MemoryRules } from '../ops/target.js';
-import type { PlanValue } from './lower.js';
+import type { PlanValue } from './plan-value.js';
 
 /** Steps are numbered from 0; a value is alive from `birth` to `death`, both included. Inputs are born at -1; inputs and outputs live to the end. */
 export interface Interval {

@@ -4,8 +4,9 @@ import { roundUp } from '../core/tensor.js';
 import type { Graph } from '../graph/graph.js';
 import type { Target } from '../ops/target.js';
 import type { ExecutionPlan, Location, PlannedArg, PlannedStep } from './execution-plan.js';
-import { isPacked, lower, type PlanValue } from './lower.js';
+import { lower } from './lower.js';
 import { type MemoryPlan, planMemory } from './memory.js';
+import { isPacked, type PlanValue } from './plan-value.js';
 import { validate } from './validate.js';
 
 /** Lowers, places and validates; pure. */

@@ -4,7 +4,7 @@ import { elementCount } from '../core/tensor.js';
 import type { GraphNode } from '../graph/graph.js';
 import { isCompute } from '../ops/table.js';
 import type { ExecutionPlan, PlannedStep } from './execution-plan.js';
-import { isPacked, type PlanValue } from './lower.js';
+import { isPacked, type PlanValue } from './plan-value.js';
 
 export interface StepWork {
   /** Bytes that the step has to read and to write, each once. */

@@ -1,6 +1,6 @@
 import type { TensorType } from '../core/tensor.js';
 import type { RowShard } from '../ops/target.js';
-import { isPacked } from '../plan/lower.js';
+import { isPacked } from '../plan/plan-value.js';
 import type { Storage } from './backend.js';
 
 /** Rows of a tensor in a storage of their own. */

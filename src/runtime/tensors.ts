@@ -3,7 +3,7 @@ import { ArgumentError, DisposedError } from '../core/errors.js';
 import type { MemoryClass } from '../core/memory.js';
 import { byteLengthOfType, elementCount, formatType, roundUp, sameShape, type TensorType } from '../core/tensor.js';
 import type { ExecutionPlan } from '../plan/execution-plan.js';
-import { isPacked } from '../plan/lower.js';
+import { isPacked } from '../plan/plan-value.js';
 import type { Backend, Bindings, Storage } from './backend.js';
 import { isStoredPacked, type StoredShard, type StoredTensor, shardType } from './stored-tensor.js';
 import { type TensorWriter, tensorWriter } from './tensor-writer.js';
