@@ -3,7 +3,7 @@
 import { elementCount, type Shape, sameShape } from '../core/tensor.js';
 import { maxEpilogueInputs } from '../ops/matmul.js';
 import type { RegionOperand, RegionStep } from '../ops/params.js';
-import { updatedInput } from '../ops/table.js';
+import { updatedInputs } from '../ops/table.js';
 import type { Graph, GraphNode, NodeId } from './graph.js';
 import { regionOf } from './regions.js';
 import type { RewriteEntry } from './rewrite-entry.js';
@@ -88,10 +88,7 @@ function obstacle(graph: Graph, node: GraphNode, product: Product, extras: reado
 /** Whether what the product reads would be read after an update of it. */
 function overwritten(graph: Graph, product: Product, until: NodeId): boolean {
   const owners = new Set(product.inputs.map((input) => storageOwner(graph, input)));
-  return graph.nodes.slice(product.id, until).some((update) => {
-    const updated = updatedInput(update.op);
-    return updated !== undefined && owners.has(update.inputs[updated] ?? -1);
-  });
+  return graph.nodes.slice(product.id, until).some((update) => updatedInputs(update.op).some((index) => owners.has(update.inputs[index] ?? -1)));
 }
 
 /** Steps whose inputs count in the order of `to` instead of `from`. */

@@ -3,7 +3,7 @@
 import { sameShape } from '../core/tensor.js';
 import type { RegionOperand, RegionStep } from '../ops/params.js';
 import { maxRegionInputs, maxRegionSteps } from '../ops/region.js';
-import { updatedInput } from '../ops/table.js';
+import { updatedInputs } from '../ops/table.js';
 import type { Graph, GraphNode, NodeId } from './graph.js';
 import type { RewriteEntry } from './rewrite-entry.js';
 import { storageOwner } from './verify.js';
@@ -79,10 +79,7 @@ class Growth {
   /** Whether what `node` reads would be read after an update of it. */
   #overwritten(node: GraphNode, root: GraphNode): boolean {
     const owners = new Set(node.inputs.map((input) => storageOwner(this.#graph, input)));
-    return this.#graph.nodes.slice(node.id, root.id).some((update) => {
-      const updated = updatedInput(update.op);
-      return updated !== undefined && owners.has(update.inputs[updated] ?? -1);
-    });
+    return this.#graph.nodes.slice(node.id, root.id).some((update) => updatedInputs(update.op).some((index) => owners.has(update.inputs[index] ?? -1)));
   }
 }
 

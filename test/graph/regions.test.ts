@@ -3,6 +3,8 @@ import { GraphBuilder } from '../../src/graph/builder.js';
 import { evaluate } from '../../src/graph/evaluate.js';
 import type { Graph, NodeId } from '../../src/graph/graph.js';
 import { rewrite } from '../../src/graph/rewrite.js';
+import { samplingWord, samplingWords } from '../../src/ops/sampling-state.js';
+import { stateWords } from '../../src/ops/state.js';
 import { CompiledGraph } from '../../src/runtime/compiled-graph.js';
 import { CpuBackend } from '../../src/runtime/cpu-backend.js';
 
@@ -59,6 +61,19 @@ describe('regions', () => {
     });
     const { graph: after } = await fused(graph);
     expect(after.nodes.at(-1)).toMatchObject({ op: 'region', type: { shape: [1, 1, 8] } });
+  });
+
+  it('stay before an operation that updates a state which they read, one of several or not', () => {
+    const graph = graphOf((g, x, row) => {
+      const session = g.state('session', { dtype: 'u32', shape: [stateWords(1)] });
+      const sampling = g.state('sampling', { dtype: 'u32', shape: [samplingWords(8)] });
+      const chosen = g.where(g.narrow(sampling, samplingWord.counts, 8), row, g.unary('neg', row));
+      g.output('token', g.add('redraw', {}, [session, sampling, g.narrow(x, 0, 1)]));
+      g.output('y', g.unary('relu', chosen));
+    });
+    const { graph: after, report } = rewrite(graph, { regions: true });
+    expect(opsOf(after).slice(-4)).toEqual(['region', 'narrow', 'redraw', 'unary']);
+    expect(report.map(({ reason }) => reason)).toContain('where: a state that it reads is updated before');
   });
 
   it('round between steps as separate operations do', async () => {
