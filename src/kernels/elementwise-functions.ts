@@ -307,7 +307,7 @@ const unaryBodies: { readonly [F in UnaryFunction]: ScalarFunction } = {
   },
   rsqrt: {
     needs: ['nonFinite'],
-    body: () => `if (x == 0.0f) { return nonFinite(0x7f800000u | bitcast<u32>(x)); }
+    body: () => `if (x == 0.0f) { return nonFinite(0x7f800000u | (bitcast<u32>(x) & 0x80000000u)); }
   if (x < 0.0f) { return nonFinite(0x7fc00000u); }
   if (bitcast<u32>(x) == 0x7f800000u) { return 0.0f; }
   return 1.0f / sqrt(x);`,
@@ -319,7 +319,7 @@ const unaryBodies: { readonly [F in UnaryFunction]: ScalarFunction } = {
   reciprocal: {
     needs: ['nonFinite'],
     body: () => `let bits = bitcast<u32>(x);
-  if (x == 0.0f) { return nonFinite(0x7f800000u | bits); }
+  if (x == 0.0f) { return nonFinite(0x7f800000u | (bits & 0x80000000u)); }
   if ((bits & 0x7fffffffu) == 0x7f800000u) { return nonFinite(bits & 0x80000000u); }
   return 1.0f / x;`,
   },

@@ -237,6 +237,15 @@ export function batchSuite(name: string, open: () => Promise<Backend>): void {
       expect([...(await b.read(y))]).toEqual([1, 4, 2, 5, 3, 6]);
     });
 
+    test('takes subnormal numbers for what they are or for zeros, not for NaN', async () => {
+      const b = fresh();
+      const x = b.upload(floats(1e-40, -1e-40));
+      const [inverse, root] = [b.unary('reciprocal', x), b.unary('rsqrt', b.upload(floats(1e-40)))];
+      await b.execute();
+      expect([...(await b.read(inverse))]).toEqual([Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]);
+      expect((await b.read(root))[0]).toBeGreaterThan(9e19);
+    });
+
     test('slices, and materializes views of buffers', async () => {
       const b = fresh();
       const x = b.scale(b.upload(floats(1, 2, 3, 4, 5, 6)), 10);
