@@ -3,11 +3,10 @@
 import { elementCount, type Shape, sameShape } from '../core/tensor.js';
 import { maxEpilogueInputs } from '../ops/matmul.js';
 import type { RegionOperand, RegionStep } from '../ops/params.js';
-import { updatedInputs } from '../ops/table.js';
 import type { Graph, GraphNode, NodeId } from './graph.js';
 import { regionOf } from './regions.js';
 import type { RewriteEntry } from './rewrite-entry.js';
-import { storageOwner } from './verify.js';
+import { isUpdatedBetween } from './verify.js';
 
 const rule = 'matmul epilogue';
 
@@ -82,13 +81,7 @@ function obstacle(graph: Graph, node: GraphNode, product: Product, extras: reado
   // In another shape only what is whole or a single number keeps its meaning.
   const flat = types.every((type) => [1, count].includes(elementCount(type?.shape ?? [])));
   if (!sameShape(node.type.shape, product.type.shape) && !flat) return 'it broadcasts over another shape than the product has';
-  return overwritten(graph, product, node.id) ? 'a state that the product reads is updated before' : undefined;
-}
-
-/** Whether what the product reads would be read after an update of it. */
-function overwritten(graph: Graph, product: Product, until: NodeId): boolean {
-  const owners = new Set(product.inputs.map((input) => storageOwner(graph, input)));
-  return graph.nodes.slice(product.id, until).some((update) => updatedInputs(update.op).some((index) => owners.has(update.inputs[index] ?? -1)));
+  return isUpdatedBetween(graph, product.inputs, product.id, node.id) ? 'a state that the product reads is updated before' : undefined;
 }
 
 /** Steps whose inputs count in the order of `to` instead of `from`. */

@@ -3,10 +3,9 @@
 import { sameShape } from '../core/tensor.js';
 import type { RegionOperand, RegionStep } from '../ops/params.js';
 import { maxRegionInputs, maxRegionSteps } from '../ops/region.js';
-import { updatedInputs } from '../ops/table.js';
 import type { Graph, GraphNode, NodeId } from './graph.js';
 import type { RewriteEntry } from './rewrite-entry.js';
-import { storageOwner } from './verify.js';
+import { isUpdatedBetween } from './verify.js';
 
 const rule = 'region';
 
@@ -73,13 +72,7 @@ class Growth {
     const steps = [...grown].reduce((sum, id) => sum + stepsOf(this.#graph.nodes[id] ?? node), 0);
     if (steps > maxRegionSteps) return `more than ${maxRegionSteps} steps`;
     if (inputsOf(this.#graph, grown).length > maxRegionInputs) return `more than ${maxRegionInputs} inputs`;
-    return this.#overwritten(node, root) ? 'a state that it reads is updated before' : undefined;
-  }
-
-  /** Whether what `node` reads would be read after an update of it. */
-  #overwritten(node: GraphNode, root: GraphNode): boolean {
-    const owners = new Set(node.inputs.map((input) => storageOwner(this.#graph, input)));
-    return this.#graph.nodes.slice(node.id, root.id).some((update) => updatedInputs(update.op).some((index) => owners.has(update.inputs[index] ?? -1)));
+    return isUpdatedBetween(this.#graph, node.inputs, node.id, root.id) ? 'a state that it reads is updated before' : undefined;
   }
 }
 

@@ -5,7 +5,7 @@ import { fuseEpilogues } from './epilogues.js';
 import type { Graph, GraphNode, NodeId } from './graph.js';
 import { fuseRegions } from './regions.js';
 import type { RewriteEntry } from './rewrite-entry.js';
-import { storageOwner, verify } from './verify.js';
+import { isUpdatedBetween, verify } from './verify.js';
 
 export type { RewriteEntry } from './rewrite-entry.js';
 
@@ -124,20 +124,13 @@ function applyRule(graph: Graph, rule: Rule, report: RewriteEntry[]): Graph {
   const nodes = graph.nodes.map((node) => {
     const drafted = rule.apply(node, graph.nodes, uses);
     if (drafted === undefined) return node;
-    const result = typeof drafted === 'object' && readsOverwritten(graph, node, drafted) ? 'a state that it reads is updated before' : drafted;
+    // The fused node reads its inputs later than the node that vanishes did.
+    const result = typeof drafted === 'object' && isUpdatedBetween(graph, drafted.inputs, 0, node.id) ? 'a state that it reads is updated before' : drafted;
     const applied = typeof result !== 'string';
     report.push({ rule: rule.name, at: node.name, applied, reason: applied ? 'fused' : result });
     return applied ? ({ ...node, ...result } as GraphNode) : node;
   });
   return { nodes, outputs: graph.outputs };
-}
-
-/** Whether the fused node, which reads its inputs later than the node that vanishes did, would find a state updated in between. */
-function readsOverwritten(graph: Graph, node: GraphNode, draft: Draft): boolean {
-  const owners = new Set(draft.inputs.map((input) => storageOwner(graph, input)));
-  return graph.nodes.slice(0, node.id).some((update) => {
-    return updatedInputs(update.op).some((updated) => owners.has(update.inputs[updated] ?? -1));
-  });
 }
 
 /** Equal operations on equal inputs are computed once; leaves and updates of states are never merged. */

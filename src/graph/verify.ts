@@ -79,9 +79,15 @@ function verifyStates(graph: Graph): void {
 }
 
 /** The node whose storage a value is in, views followed: a state's version, not its leaf. */
-export function storageOwner(graph: Graph, id: NodeId): NodeId {
+function storageOwner(graph: Graph, id: NodeId): NodeId {
   const node = graph.nodes[id];
   return node !== undefined && (node.op === 'reshape' || node.op === 'narrow') ? storageOwner(graph, node.inputs[0] ?? id) : id;
+}
+
+/** Whether a node from `from` to `until` (exclusive) updates a state that one of `ids` is, or views: who reads them behind it would find other values. */
+export function isUpdatedBetween(graph: Graph, ids: readonly NodeId[], from: NodeId, until: NodeId): boolean {
+  const owners = new Set(ids.map((id) => storageOwner(graph, id)));
+  return graph.nodes.slice(from, until).some((update) => updatedInputs(update.op).some((index) => owners.has(update.inputs[index] ?? -1)));
 }
 
 /** The state leaf that `id` is a version of, or undefined. */
