@@ -71,7 +71,7 @@ export function decoderRuns(
 }
 
 /** The runs whose activations get their memory at once: the decode step and the largest run. Others share it, or get their own when they are first needed. */
-export function runsAtLoad<Run>(runs: readonly Run[]): readonly Run[] {
+export function runsAtLoad(runs: readonly DecoderRun[]): readonly DecoderRun[] {
   return runs.length < 2 ? runs : [...runs.slice(0, 1), ...runs.slice(-1)];
 }
 

@@ -80,7 +80,10 @@ export class Decoder {
   ): Promise<Decoder> {
     const runs = decoderRuns(backend.kind, config, weights, options, backend.refuses);
     const programs = new RunPrograms(backend, runs);
-    if (promptTokens !== undefined) programs.beginCompiling(weights.values(), runsOfPrompt(runs, promptTokens));
+    if (promptTokens !== undefined) {
+      const { prompt, step } = runsOfPrompt(runs, promptTokens, 0);
+      programs.beginCompiling(weights.values(), [...prompt, step]);
+    }
     const planned = runsAtLoad(runs).map((run) => programs.of(run).plan);
     const tensors = new TensorStore(backend);
     try {
@@ -110,11 +113,9 @@ export class Decoder {
 
   /** Compiles the runs that a prompt of `tokens` tokens needs (`prompt` is there when they are), and the decode step after it with its draw. Whatever else is asked for waits for its own kernels. */
   warm(tokens = 1): { readonly prompt: Promise<void>; readonly all: Promise<void> } {
-    // A full cache has no next position: what would run after a rewind is compiled.
-    const last = this.options.contextLength - 1;
-    const first = Math.min(this.#position, last);
-    const prompt = settled(Promise.all(promptRuns(tokens, sizesOf(this.#runs)).map((rows) => this.#executables.of(this.#runFor(rows, first)))));
-    const step = settled(this.#executables.drawing(this.#runFor(1, Math.min(this.#position + tokens, last))));
+    const runs = runsOfPrompt(this.#runs, tokens, this.#position);
+    const prompt = settled(Promise.all(runs.prompt.map((run) => this.#executables.of(run))));
+    const step = settled(this.#executables.drawing(runs.step));
     return { prompt, all: settled(Promise.all([prompt, step])) };
   }
 
@@ -375,10 +376,11 @@ function mostRows(runs: readonly DecoderRun[]): number {
   return runs.at(-1)?.rows ?? 1;
 }
 
-/** The runs that a first prompt of `tokens` tokens needs, in order, and the decode step after it. */
-function runsOfPrompt(runs: readonly DecoderRun[], tokens: number): readonly DecoderRun[] {
-  const context = runs.at(-1)?.window ?? 1;
-  return [...promptRuns(tokens, sizesOf(runs)).map((rows) => runFor(runs, rows, 0)), runFor(runs, 1, Math.min(tokens, context - 1))];
+/** The runs that a prompt of `tokens` tokens at a position needs, in order, and the decode step after it. A full cache has no next position: then what would run after a rewind. */
+function runsOfPrompt(runs: readonly DecoderRun[], tokens: number, position: number): { readonly prompt: readonly DecoderRun[]; readonly step: DecoderRun } {
+  const last = (runs.at(-1)?.window ?? 1) - 1;
+  const first = Math.min(position, last);
+  return { prompt: promptRuns(tokens, sizesOf(runs)).map((rows) => runFor(runs, rows, first)), step: runFor(runs, 1, Math.min(position + tokens, last)) };
 }
 
 /** Submits on their way at once: a GPU works beside this thread, the CPU backend on it. */
