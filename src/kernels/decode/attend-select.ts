@@ -53,15 +53,15 @@ function attendShapes({ window, width, heads }: AttendProblem, capabilities: Gpu
   // Lanes of a row of keys: as many keys can be added up at least.
   const rowLanes = width / 8;
   const needed = (keys: number): number => Math.ceil((window * rowLanes) / (subgroupSize * keys));
-  const shape = (slices: number, subgroups: number, unroll: number): AttendShape => ({ subgroupSize, slices, subgroups: Math.min(subgroups, room), unroll });
-  const keys = Math.max(16, rowLanes);
+  const walking = Math.max(16, rowLanes);
   // Fewer than four subgroups leave a workgroup's latency bare.
-  const few = needed(keys) < 4 ? rowLanes : keys;
-  const most = Math.min(room, heads >= 32 && few <= 16 ? 20 : 12);
+  const held = needed(walking) < 4 ? rowLanes : walking;
+  // More subgroups pay where many heads make many workgroups, and where their keys leave registers for them.
+  const most = Math.min(room, heads >= 32 && held <= 16 ? 20 : 12);
   return [
-    ...(needed(few) <= most ? [shape(Math.min(2, slices), needed(few), few)] : []),
-    ...(subgroupSize >= 32 && width === 128 && needed(32) <= Math.min(12, room) ? [shape(slices, needed(32), 32)] : []),
-    shape(slices, 16, keys),
+    ...(needed(held) <= most ? [{ subgroupSize, slices: Math.min(2, slices), subgroups: needed(held), unroll: held }] : []),
+    ...(subgroupSize >= 32 && width === 128 && needed(32) <= Math.min(12, room) ? [{ subgroupSize, slices, subgroups: needed(32), unroll: 32 }] : []),
+    { subgroupSize, slices, subgroups: Math.min(16, room), unroll: walking },
   ];
 }
 
