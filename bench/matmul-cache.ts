@@ -7,7 +7,7 @@
  */
 
 import { GpuMatmulCache } from '../src/compute/matmul-cache/index.js';
-import { byteLengthOf, type DType, dtypes, isDType } from '../src/core/dtype.js';
+import { byteLengthOf, type DType, dtypes } from '../src/core/dtype.js';
 import { GraphBuilder } from '../src/graph/builder.js';
 import { randomFloats, randomWeight, seededRandom } from '../src/ops/cases/weight-data.js';
 import { dequantize } from '../src/quant/index.js';
@@ -44,7 +44,7 @@ export async function run(args: readonly string[]): Promise<BenchResult> {
   const backend = await openBackend({ device: device === 'cpu' || device === 'webgpu' ? device : 'auto', tuning: 'none' });
   const only = option('only');
   const cache = new GpuMatmulCache(backend);
-  const chosen = option('type')?.split(',').filter(isDType);
+  const chosen = option('type')?.split(',').map(typeOf);
   const product = only === 'time' ? undefined : await checkAll(cache, chosen ?? types);
   const timed = chosen ?? (['f32', 'f16', 'q8_0', 'q4_k'] as const);
   const times = only === 'product' ? undefined : await measure(backend, cache, Number(option('rounds') ?? 400), timed);
@@ -64,6 +64,13 @@ export async function run(args: readonly string[]): Promise<BenchResult> {
     ({ label, medianMs, p10Ms, p90Ms }): Figure => ({ name: label, value: medianMs, least: p10Ms, most: p90Ms, unit: 'ms', checks: report.checks }),
   );
   return resultOf(backend, figures);
+}
+
+/** @throws RangeError for a type that is none of `types`: nothing measured must not look like nothing wrong. */
+function typeOf(name: string): DType {
+  const type = types.find((known) => known === name);
+  if (type === undefined) throw new RangeError(`--type: ${types.join(', ')} are known, got ${name}`);
+  return type;
 }
 
 async function checkAll(

@@ -75,7 +75,7 @@ function ways({ capabilities }: GpuDevice, problem: AttendProblem, sweep: boolea
   if (!sweep) return [{ ...own, name: '' }];
   const found = [own];
   if (problem.window <= 2048) {
-    for (const subgroups of [8, 10, 12, 16])
+    for (const subgroups of [4, 8, 10, 12, 16, 20])
       for (const slices of [1, 2, 4])
         for (const unroll of [16, 32]) {
           const shape = { subgroupSize: two.subgroupSize, subgroups, slices, unroll };
