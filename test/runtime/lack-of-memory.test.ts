@@ -9,7 +9,7 @@ import { resolveSampling } from '../../src/engine/sampler.js';
 import { WgslForwardPass } from '../../src/model/forward-pass.js';
 import { CpuBackend } from '../../src/runtime/cpu-backend.js';
 import { makeDecoder } from '../support/models.js';
-import { type PlainShape, plainWeights } from '../support/plain-decoder.js';
+import { plainWeights, smallShape as shape } from '../support/plain-decoder.js';
 import { syntheticModel } from '../support/synthetic.js';
 
 /** A backend that refuses one allocation. */
@@ -61,19 +61,6 @@ async function decoder(backend: CpuBackend): Promise<Subject> {
   };
 }
 
-const shape: PlainShape = {
-  numLayers: 1,
-  hiddenDim: 32,
-  numHeads: 2,
-  numKvHeads: 1,
-  headDim: 16,
-  intermediateDim: 64,
-  vocabSize: 48,
-  eps: 1e-5,
-  ropeBase: 1e4,
-  ropePairing: 'adjacent',
-  qkvBias: false,
-};
 const weights = plainWeights(shape, 1);
 async function forwardPass(backend: CpuBackend): Promise<Subject> {
   const subject = await WgslForwardPass.create({ ...shape, contextLength: 64, backend });

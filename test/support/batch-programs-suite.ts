@@ -1,10 +1,11 @@
 import fc from 'fast-check';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { GpuCommandBatch } from '../../src/compute/batch.js';
 import type { BatchTensor, BufferId } from '../../src/compute/batch-record.js';
 import { TensorView } from '../../src/core/views/tensor-view.js';
 import { binaryFunctions, unaryFunctions } from '../../src/ops/elementwise.js';
 import type { Backend } from '../../src/runtime/backend.js';
+import { suiteBackend } from './suite-backend.js';
 
 /** A buffer of the batch, and what it must hold: as a function, since uploads change between executes. */
 interface Value {
@@ -147,14 +148,7 @@ async function expectHeld(batch: GpuCommandBatch, values: readonly Value[]): Pro
 /** Random programs of a batch, on any backend, against plain arithmetic in f64. */
 export function batchProgramsSuite(name: string, open: () => Promise<Backend>, numRuns: number): void {
   describe(`GpuCommandBatch on ${name}`, () => {
-    let backend: Backend;
-    beforeAll(async () => {
-      backend = await open();
-    });
-    afterAll(() => {
-      expect(backend.ledger().byClass.arena.bytes).toBe(0);
-      backend.dispose();
-    });
+    const backend = suiteBackend(open);
 
     test('any program computes what its operations mean, whatever is fused, kept, read, updated or added later', async () => {
       const program = fc.record({
@@ -165,7 +159,7 @@ export function batchProgramsSuite(name: string, open: () => Promise<Backend>, n
       });
       await fc.assert(
         fc.asyncProperty(program, async ({ first, more, reads, keeps }) => {
-          const batch = new GpuCommandBatch(backend);
+          const batch = new GpuCommandBatch(backend());
           try {
             const uploads = [6, 12, 1, 24].map((size, seed) => ({ data: numbers(size, seed), id: batch.upload(numbers(size, seed)) }));
             const values: Value[] = uploads.map((upload) => ({ id: upload.id, size: upload.data.length, wanted: () => [...upload.data] }));

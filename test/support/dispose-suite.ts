@@ -8,25 +8,11 @@ import { DisposedError } from '../../src/core/errors.js';
 import { WgslForwardPass } from '../../src/model/forward-pass.js';
 import type { Backend } from '../../src/runtime/backend.js';
 import { makeDecoder } from './models.js';
-import { type PlainShape, plainWeights } from './plain-decoder.js';
+import { plainWeights, smallShape as shape } from './plain-decoder.js';
 import { syntheticModel } from './synthetic.js';
 
 const model = syntheticModel({ dtype: 'q8_0', layers: 1 });
 const ones = new Float32Array(64).fill(1);
-
-const shape: PlainShape = {
-  numLayers: 1,
-  hiddenDim: 32,
-  numHeads: 2,
-  numKvHeads: 1,
-  headDim: 16,
-  intermediateDim: 64,
-  vocabSize: 48,
-  eps: 1e-5,
-  ropeBase: 1e4,
-  ropePairing: 'adjacent',
-  qkvBias: false,
-};
 
 /** Turns of the event loop that lie between the calls and their end: each lets them come a little further. */
 const delays = [0, 1, 3];

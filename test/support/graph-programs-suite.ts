@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { elementCount, type TensorType } from '../../src/core/tensor.js';
 import { GraphBuilder } from '../../src/graph/builder.js';
 import type { Graph, GraphNode, NodeId } from '../../src/graph/graph.js';
@@ -8,6 +8,7 @@ import type { OpName } from '../../src/ops/params.js';
 import { isLeaf, ops } from '../../src/ops/table.js';
 import type { Backend } from '../../src/runtime/backend.js';
 import { CompiledGraph, type CompileOptions, type OutputData, type TensorData } from '../../src/runtime/compiled-graph.js';
+import { suiteBackend } from './suite-backend.js';
 
 /** One operation more: which, on what, and how, as numbers to pick with. */
 interface Move {
@@ -191,14 +192,7 @@ function heldBy(
 /** Random graphs of most of the op table on any backend: every operation is right, and neither the memory plan nor fusion changes what a graph gives. */
 export function graphProgramsSuite(name: string, open: () => Promise<Backend>, { numRuns, most }: { readonly numRuns: number; readonly most: number }): void {
   describe(`graphs on ${name}`, () => {
-    let backend: Backend;
-    beforeAll(async () => {
-      backend = await open();
-    });
-    afterAll(() => {
-      expect(backend.ledger().byClass.arena.bytes).toBe(0);
-      backend.dispose();
-    });
+    const backend = suiteBackend(open);
 
     test('any graph gives what its operations mean, whatever shares memory, is written in place or fused', async () => {
       const programs = fc.record({ list: moves(most), chosen: fc.array(fc.nat(999), { minLength: 1, maxLength: 3 }), times: fc.integer({ min: 1, max: 2 }) });
@@ -208,14 +202,14 @@ export function graphProgramsSuite(name: string, open: () => Promise<Backend>, {
           for (const move of list) program.add(move);
           const graph = program.g.build();
           const readable = graph.nodes.filter((node) => !isWeight(graph, node)).map(({ id }) => id);
-          const full = await run(backend, withOutputs(graph, readable), program.values, { rewrite: false });
+          const full = await run(backend(), withOutputs(graph, readable), program.values, { rewrite: false });
           const held = heldBy(graph, program.values, full, readable);
           expectReferences(graph, held);
           const wanted = [graph.nodes.length - 1, ...chosen.map((index) => pick(readable, index))].filter((id) => readable.includes(id));
           const few = withOutputs(graph, wanted);
           const [planned, fused] = [
-            await run(backend, few, program.values, { rewrite: false }, times),
-            await run(backend, few, program.values, { regions: true }, times),
+            await run(backend(), few, program.values, { rewrite: false }, times),
+            await run(backend(), few, program.values, { regions: true }, times),
           ];
           for (const [i, id] of wanted.entries()) {
             expect([...(planned.get(`y${i}`) ?? [])], `node ${id} with memory shared`).toEqual([...(held.get(id)?.data ?? [])]);

@@ -16,6 +16,21 @@ export interface PlainShape {
   readonly qkvBias: boolean;
 }
 
+/** A model that is made in no time, for what does not hang on its sizes. */
+export const smallShape: PlainShape = {
+  numLayers: 1,
+  hiddenDim: 32,
+  numHeads: 2,
+  numKvHeads: 1,
+  headDim: 16,
+  intermediateDim: 64,
+  vocabSize: 48,
+  eps: 1e-5,
+  ropeBase: 1e4,
+  ropePairing: 'adjacent',
+  qkvBias: false,
+};
+
 export type PlainWeights = ReadonlyMap<string, Float32Array>;
 
 /** Random weights by the names of the forward pass, of sizes that keep the residual stream near 1. */
